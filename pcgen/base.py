@@ -1,0 +1,254 @@
+"""The contract between the three wings: the batch, the datamodule and the generative model.
+
+Callbacks and commands know models and data only through this file. See `pcgen.recipe` for why everything here is
+`Recorded`.
+"""
+
+import functools
+import importlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from pytorch_lightning import LightningDataModule, LightningModule
+from torch import Tensor
+
+from pcgen import __version__
+from pcgen.errors import UnsupportedOperationError
+from pcgen.recipe import Recorded, describe
+
+CHECKPOINT_KEY = "pcgen"
+CHECKPOINT_FORMAT = 1
+
+OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
+SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
+
+
+class Batch(NamedTuple):
+    """What every datamodule yields and every model takes.
+
+    Attributes:
+        x: Clouds (B, N, 3) float32, or images (B, C, H, W) in [0, 1].
+        label: Class indices (B,) int64, or None.
+        factors: Known generating factors (B, K) float32, or None.
+    """
+
+    x: Tensor
+    label: Tensor | None = None
+    factors: Tensor | None = None
+
+
+class DataModule(Recorded, LightningDataModule):
+    """A LightningDataModule that says what it gives.
+
+    Splits are `"train"`, `"val"` and `"test"`, fixed and disjoint; statistics come from the training split. Loaders
+    yield `Batch`es.
+    """
+
+    sample_shape: tuple[int, ...]  # (N, 3) or (C, H, W)
+    class_names: tuple[str, ...] = ()
+    factor_names: tuple[str, ...] = ()
+    up_axis: int | None = None  # 0, 1 or 2 for clouds
+    normalization: dict[str, Any]  # plain data: what was applied and how to undo it; {} for none
+
+    @abstractmethod
+    def take(self, split: str, n: int | None = None, *, seed: int | None = None) -> Batch:
+        """Give fixed data of one split, without augmentation, the same on every rank and in every call.
+
+        Args:
+            split: `"train"`, `"val"` or `"test"`.
+            n: How many; None for all. More than there are gives all.
+            seed: None takes the first n (spread over the classes where there are labels), a number draws a random
+                subset without repeats.
+
+        Returns:
+            A batch on the CPU, normalised as the loaders' batches are.
+        """
+
+    def info(self) -> dict[str, Any]:
+        """Return what a checkpoint remembers of its data, as plain values."""
+        return {
+            "recipe": describe(self, where=type(self).__name__),
+            "sample_shape": list(self.sample_shape),
+            "class_names": list(self.class_names),
+            "factor_names": list(self.factor_names),
+            "up_axis": self.up_axis,
+            "normalization": describe(self.normalization, where="normalization"),
+        }
+
+
+VERBS = ("sample", "encode", "decode", "reconstruct", "interpolate", "prior")
+_NEEDS = {"sample": ("prior", "decode"), "reconstruct": ("encode", "decode"), "interpolate": ("encode", "decode")}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def verb(method: F) -> F:
+    """Make a public verb total: evaluation mode, the model's device and dtype, no gradient unless asked.
+
+    A gradient is asked for by giving a tensor that requires one. The model's mode is put back afterwards, so a
+    callback may call a verb in the middle of an epoch.
+    """
+
+    @functools.wraps(method)
+    def wrapper(self: "GenerativeModel", *args: Any, **kwargs: Any) -> Any:
+        moved = [a.to(self.device, self.dtype) if isinstance(a, Tensor) else a for a in args]
+        asked = torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in moved)
+        modes = [(m, m.training) for m in self.modules()]
+        self.eval()
+        try:
+            with torch.set_grad_enabled(asked):
+                return method(self, *moved, **kwargs)
+        finally:
+            for module, mode in modes:
+                module.training = mode
+
+    return wrapper  # type: ignore[return-value]  # functools.wraps keeps the signature, which mypy cannot see
+
+
+class GenerativeModel(Recorded, LightningModule):
+    """A LightningModule that samples, and says what else it can do.
+
+    A latent-variable model implements `encode`, `decode` and `prior`; `sample`, `reconstruct` and `interpolate` then
+    follow. Any other model overrides the verbs that it has. Verbs are decorated with `verb`.
+
+    Attributes:
+        sample_shape: (N, 3) or (C, H, W) of what `sample` gives.
+        latent_dim: Length of a code, or None for a model without one.
+        data_info: `DataModule.info()` of the training data, once it is known; kept in the checkpoint.
+        optimizer: Makes the optimizer from parameters.
+        lr_scheduler: Makes the learning-rate schedule from the optimizer, stepped once an epoch, or None.
+    """
+
+    sample_shape: tuple[int, ...]
+    latent_dim: int | None = None
+    data_info: dict[str, Any] | None = None
+    chunk_size: int = 64  # data a verb handles at once: bounds memory, changes nothing else
+    optimizer: OptimizerFactory
+    lr_scheduler: SchedulerFactory | None = None
+
+    # ── what it can do ────────────────────────────────────────────────────────────────────────────────────────────
+
+    @classmethod
+    def can(cls, name: str) -> bool:
+        """Say whether the model has a verb, without calling it."""
+        if getattr(cls, name) is not getattr(GenerativeModel, name):
+            return True
+        return name in _NEEDS and all(cls.can(need) for need in _NEEDS[name])
+
+    def _unsupported(self, name: str) -> UnsupportedOperationError:
+        zoo = importlib.import_module("pcgen.models")  # by name: the contract stands below the wings
+        able = [n for n in zoo.__all__ if getattr(zoo, n).can(name)]
+        return UnsupportedOperationError(
+            f"{type(self).__name__} cannot {name}; models that can: {', '.join(able) or 'none'}"
+        )
+
+    # ── verbs ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def prior(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n codes (n, Z) from the prior."""
+        raise self._unsupported("prior")
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Give the codes (B, Z) of data (B, …)."""
+        raise self._unsupported("encode")
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Give the data (B, …) of codes (B, Z)."""
+        raise self._unsupported("decode")
+
+    def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n new data.
+
+        Args:
+            n: How many, 0 or more.
+            generator: Makes the draw repeatable; it may live on the CPU while the model is elsewhere.
+
+        Returns:
+            (n, N, 3) or (n, C, H, W) on the model's device.
+
+        Raises:
+            UnsupportedOperationError: If the model cannot, naming those that can.
+        """
+        if not self.can("sample"):
+            raise self._unsupported("sample")
+        return self.decode(self.prior(n, generator=generator))
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Encode and decode data (B, …), each to its most likely image."""
+        if not self.can("reconstruct"):
+            raise self._unsupported("reconstruct")
+        return self.decode(self.encode(x))
+
+    def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
+        """Walk from a to b on a straight line between their codes.
+
+        Args:
+            a: Data (B, …).
+            b: Data (B, …).
+            steps: Number of stations, both ends among them; at least 2.
+
+        Returns:
+            (steps, B, …); for single data without a batch dimension, (steps, …).
+        """
+        if not self.can("interpolate"):
+            raise self._unsupported("interpolate")
+        if steps < 2:
+            raise ValueError(f"steps is {steps}; an interpolation has at least its two ends")
+        if a.ndim == len(self.sample_shape):
+            return self.interpolate(a[None], b[None], steps)[:, 0]
+        za, zb = self.encode(a), self.encode(b)  # (B, Z)
+        t = torch.linspace(0, 1, steps, device=za.device, dtype=za.dtype).view(-1, 1, 1)
+        z = za + t * (zb - za)  # (steps, B, Z)
+        return self.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+
+    # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def configure_optimizers(self) -> Any:
+        """Give Lightning the one optimizer over all parameters and its schedule."""
+        optimizer = self.optimizer(self.parameters())
+        if self.lr_scheduler is None:
+            return optimizer
+        scheduler = self.lr_scheduler(optimizer)
+        entry = {"scheduler": scheduler, "interval": "epoch"}
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            entry["monitor"] = getattr(scheduler, "monitor", "val/loss")
+        return {"optimizer": optimizer, "lr_scheduler": entry}
+
+    # ── what a checkpoint says ────────────────────────────────────────────────────────────────────────────────────
+
+    def setup(self, stage: str) -> None:
+        """Learn what the data are, for the checkpoint and the pictures."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if isinstance(datamodule, DataModule) and stage == "fit":
+            self.data_info = datamodule.info()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add how the model was made, as plain data."""
+        checkpoint[CHECKPOINT_KEY] = self.card()
+
+    def card(self) -> dict[str, Any]:
+        """Return everything needed to make this model again, besides its weights."""
+        return {
+            "format": CHECKPOINT_FORMAT,
+            "version": __version__,
+            "model": describe(self, where=type(self).__name__),
+            "data": self.data_info,
+        }
+
+
+def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
+    """Apply a function of a batch chunk by chunk, so that memory stays bounded for any batch size.
+
+    Args:
+        function: (b, …) -> (b, …), each row independent of the others.
+        x: (B, …), B may be 0.
+        size: Largest b.
+
+    Returns:
+        The rows of the results, (B, …).
+    """
+    if len(x) <= size:
+        return function(x)
+    return torch.cat([function(part) for part in x.split(size)])

@@ -1,0 +1,163 @@
+"""How an object was made, as plain data, and how to make it again.
+
+A checkpoint holds tensors and plain values alone. What a model was built from (networks, losses, optimizers) is
+therefore recorded as `{"class_path": …, "init_args": {…}}`, the very form that a YAML config gives to the command
+line, and it makes no difference whether the object was built there or in Python.
+
+>>> from pcgen.nets import MLPDecoder
+>>> recipe = describe(MLPDecoder(latent_dim=8, num_points=64))
+>>> recipe["class_path"]
+'pcgen.nets.MLPDecoder'
+>>> build(recipe).num_points
+64
+"""
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any, Self
+
+from pcgen.errors import CheckpointError, ConfigurationError
+
+TRUSTED_PREFIXES = ("pcgen.", "torch.optim.")
+Plain = None | bool | int | float | str | list[Any] | dict[str, Any]
+
+
+class Recorded:
+    """Mix-in that remembers the arguments of its constructor.
+
+    Every network, loss, model and datamodule of the zoo is one, so that `describe` can write it down. List it first
+    among the bases.
+    """
+
+    _init_args: dict[str, Any]
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Record before the constructor runs, so that no subclass can forget to."""
+        self = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind_partial(self, *args, **kwargs)
+        bound.apply_defaults()
+        recorded: dict[str, Any] = {}
+        for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
+            value = bound.arguments.get(name)
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                recorded.update(value or {})
+            elif parameter.kind is inspect.Parameter.VAR_POSITIONAL and value:
+                raise ConfigurationError(f"{cls.__name__} takes *{name}, which a config cannot write down; name it")
+            elif parameter.kind is not inspect.Parameter.VAR_POSITIONAL:
+                recorded[name] = value
+        object.__setattr__(self, "_init_args", recorded)  # nn.Module's own __setattr__ works only after its __init__
+        return self
+
+
+def describe(value: Any, *, where: str = "value") -> Any:
+    """Write an object down as plain data.
+
+    Args:
+        value: A plain value, a container of them, a `Recorded` object, or a `functools.partial` of an optimizer or
+            learning-rate scheduler class (what the command line makes of `torch.optim.Adam` with arguments).
+        where: Name of the argument, for the error message.
+
+    Returns:
+        None, bool, int, float, str, lists and dicts with string keys of these.
+
+    Raises:
+        ConfigurationError: If something cannot be written down, with its place and the remedy.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return [describe(v, where=f"{where}[{i}]") for i, v in enumerate(value)]
+    if isinstance(value, Mapping):
+        return {str(k): describe(v, where=f"{where}.{k}") for k, v in value.items()}
+    if isinstance(value, Recorded):
+        cls, arguments = type(value), value._init_args  # noqa: SLF001 -- the record's only reader
+    elif isinstance(value, type):
+        cls, arguments = value, {}
+    elif isinstance(value, functools.partial):
+        cls, arguments = _partial_class(value, where), value.keywords
+    else:
+        raise ConfigurationError(
+            f"{where} is a {type(value).__name__}, which a checkpoint cannot hold as plain data: derive the class "
+            "from pcgen.recipe.Recorded (a mix-in without methods of its own), or pass a plain value"
+        )
+    init_args = {k: describe(v, where=f"{where}.{k}") for k, v in arguments.items()}
+    return {"class_path": class_path(cls), "init_args": init_args}
+
+
+def _partial_class(value: "functools.partial[Any]", where: str) -> type:
+    # jsonargparse wraps a class as partial(call, instantiator, cls, **kwargs): the class is the last positional.
+    target = value.args[-1] if value.args else value.func
+    if not isinstance(target, type):
+        raise ConfigurationError(f"{where} is a partial of {target!r}, not of a class: pass partial(Class, lr=…)")
+    return target
+
+
+def class_path(cls: type) -> str:
+    """Return the shortest public path of a class, so that a file may be split without losing old checkpoints."""
+    parts = cls.__module__.split(".")
+    for end in range(2, len(parts)):
+        package = sys.modules.get(".".join(parts[:end]))
+        if getattr(package, cls.__qualname__, None) is cls:
+            return ".".join([*parts[:end], cls.__qualname__])
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def build(recipe: Any, *, trust: bool = False, where: str = "model") -> Any:
+    """Make the object that `describe` wrote down.
+
+    Args:
+        recipe: Plain data.
+        trust: Allow classes from outside `pcgen.` and `torch.optim.`. Importing a module runs its code, so the path
+            is checked before the import.
+        where: Name of the part, for the error message.
+
+    Returns:
+        The object; for an optimizer or scheduler class, a `functools.partial` that waits for its parameters.
+
+    Raises:
+        CheckpointError: If a class is untrusted, missing, or of a kind that is not built from a record.
+    """
+    if isinstance(recipe, list):
+        return [build(v, trust=trust, where=f"{where}[{i}]") for i, v in enumerate(recipe)]
+    if not isinstance(recipe, dict):
+        return recipe
+    if "class_path" not in recipe:
+        return {k: build(v, trust=trust, where=f"{where}.{k}") for k, v in recipe.items()}
+    cls = _resolve(recipe["class_path"], trust=trust, where=where)
+    init_args = recipe.get("init_args") or {}
+    arguments = {k: build(v, trust=trust, where=f"{where}.{k}") for k, v in init_args.items()}
+    try:
+        return cls(**arguments) if issubclass(cls, Recorded) else functools.partial(cls, **arguments)
+    except TypeError as error:
+        raise CheckpointError(f"{where}: {recipe['class_path']} cannot be built from its record: {error}") from error
+
+
+def _resolve(path: Any, *, trust: bool, where: str) -> type:
+    if not isinstance(path, str) or "." not in path:
+        raise CheckpointError(f"{where}: {path!r} is not the path of a class")
+    if not trust and not path.startswith(TRUSTED_PREFIXES):
+        raise CheckpointError(
+            f"{where} is of class {path!r}, outside pcgen: loading it would run code that this checkpoint names. "
+            "Pass trust=True (or --trust) if you know where the file comes from"
+        )
+    module, _, name = path.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise CheckpointError(f"{where}: this version of pcgen has no {path!r} ({error})") from error
+    if not isinstance(cls, type) or not (issubclass(cls, Recorded) or _is_optimizer_class(cls)):
+        raise CheckpointError(f"{where}: {path!r} is not a class that is built from a record")
+    return cls
+
+
+def _is_optimizer_class(cls: type) -> bool:
+    from torch.optim import Optimizer
+    from torch.optim.lr_scheduler import LRScheduler
+
+    return issubclass(cls, Optimizer | LRScheduler)
