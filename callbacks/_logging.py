@@ -55,23 +55,23 @@ def log_clouds(trainer: Trainer, name: str, clouds: NDArray[Any], step: int | No
         name: Key, such as `"clouds/samples"`.
         clouds: (K, N, 3), finite; each becomes an object of its own.
         step: Optimizer steps so far; None for `trainer.global_step`.
-        up_axis: Which coordinate points up; the viewers' own is the second.
+        up_axis: Which coordinate points up. TensorBoard's viewer has the second up, W&B's the third; the clouds are
+            turned for each.
 
     Raises:
         DataError: If the clouds are not (K, N, 3) or not finite: the viewers show nothing then, and say nothing.
     """
     _check_clouds(name, clouds)
     step = trainer.global_step if step is None else step
-    turned = np.roll(clouds, 1 - up_axis, axis=-1).astype(np.float32)  # cyclic, so that left stays left
     for logger in _loggers(trainer):
         if isinstance(logger, WandbLogger):
             import wandb
 
-            logger.log_metrics({name: [wandb.Object3D(cloud) for cloud in turned]}, step)  # type: ignore[dict-item]  # W&B logs media as it logs numbers
+            logger.log_metrics({name: [wandb.Object3D(cloud) for cloud in _turned(clouds, up_axis, 2)]}, step)  # type: ignore[dict-item]  # W&B logs media as it logs numbers
         elif (add_mesh := _writer_method(logger, "add_mesh")) is not None:
             import torch
 
-            add_mesh(name, torch.from_numpy(turned), global_step=step)
+            add_mesh(name, torch.from_numpy(_turned(clouds, up_axis, 1)), global_step=step)
 
 
 def log_table(
@@ -102,6 +102,10 @@ def _loggers(trainer: Trainer) -> Iterator[Logger]:
 def _writer_method(logger: Logger, method: str) -> Any:
     # TensorBoard's writer stands behind `experiment`; other loggers' experiments lack these methods.
     return getattr(getattr(logger, "experiment", None), method, None)
+
+
+def _turned(clouds: NDArray[Any], up_axis: int, target: int) -> NDArray[np.float32]:
+    return np.roll(clouds, target - up_axis, axis=-1).astype(np.float32)  # cyclic, so that left stays left
 
 
 def _check_clouds(name: str, clouds: NDArray[Any]) -> None:
