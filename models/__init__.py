@@ -1,1 +1,5 @@
-"""models."""
+"""The zoo: one LightningModule a file."""
+
+from pcgen.models.vae import VAE
+
+__all__ = ["VAE"]

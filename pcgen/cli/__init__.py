@@ -1,1 +1,1 @@
-"""cli."""
+"""The command line, `pcgen …`: one file a verb, imported when the verb is called."""

@@ -1,1 +1,5 @@
-"""metrics."""
+"""Scores."""
+
+from pcgen.metrics.latent import KLPerDimension
+
+__all__ = ["KLPerDimension"]

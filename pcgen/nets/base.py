@@ -4,6 +4,7 @@ from abc import abstractmethod
 
 from torch import Tensor, nn
 
+from pcgen.errors import ConfigurationError, DataError
 from pcgen.recipe import Recorded
 
 
@@ -12,9 +13,11 @@ class Encoder(Recorded, nn.Module):
 
     Attributes:
         out_features: F, so that a model can put its heads on.
+        permutation_invariant: Whether the order of a cloud's points is without effect.
     """
 
     out_features: int
+    permutation_invariant: bool = False
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -27,7 +30,7 @@ class Decoder(Recorded, nn.Module):
     Attributes:
         latent_dim: Z.
         sample_shape: (N, 3) or (C, H, W).
-        extra_channels: Values beside each point's coordinates, 0 unless asked for (the learned output scale is 3).
+        extra_channels: Values beside each point's coordinates (a learned output scale has 3), 0 by default.
     """
 
     latent_dim: int
@@ -37,3 +40,30 @@ class Decoder(Recorded, nn.Module):
     @abstractmethod
     def forward(self, z: Tensor) -> Tensor:
         """Give data (B, N, 3 + extra_channels) or (B, C, H, W) of codes (B, Z)."""
+
+
+def check_clouds(x: Tensor) -> Tensor:
+    """Return x if it is a batch of clouds (B, N, 3) with N ≥ 1.
+
+    Raises:
+        DataError: If it is not, with its shape and the likely remedy.
+    """
+    if x.ndim == 3 and x.shape[2] == 3 and x.shape[1] > 0:
+        return x
+    hint = ""
+    if x.ndim == 2 and x.shape[1] == 3:
+        hint = ": one cloud needs a batch dimension, x[None]"
+    elif x.ndim == 3 and x.shape[1] == 3:
+        hint = ": the coordinates come last here, x.transpose(1, 2)"
+    raise DataError(f"clouds have the shape (B, N, 3), this is {tuple(x.shape)}{hint}")
+
+
+def check_positive(**arguments: int) -> None:
+    """Refuse sizes below one, naming the argument.
+
+    Raises:
+        ConfigurationError: At the first argument that is not a positive integer.
+    """
+    for name, value in arguments.items():
+        if value < 1:
+            raise ConfigurationError(f"{name} is {value}; it must be at least 1")

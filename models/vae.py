@@ -1,0 +1,173 @@
+"""Variational autoencoder of point clouds, or of images.
+
+Reference: D. P. Kingma, M. Welling, "Auto-Encoding Variational Bayes", ICLR 2014, https://arxiv.org/abs/1312.6114.
+
+Where it differs, and why:
+
+- A cloud is a set, so the likelihood of its points is replaced by the Chamfer sum over 2α² (both directions, squared
+  distances): the Gaussian log-likelihood of every point under its nearest point of the other cloud, up to a constant.
+- α may be a constant or come from the decoder for every point and axis (`pcgen.losses`).
+- Everything is a *sum* over the dimensions of one datum and a mean over the batch. With a mean Chamfer distance
+  instead, the KL term would weigh 2N times too much and the posterior would collapse.
+"""
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pcgen.base import Batch, GenerativeModel, OptimizerFactory, SchedulerFactory, in_chunks, verb
+from pcgen.errors import ConfigurationError
+from pcgen.losses import ChamferReconstruction, Reconstruction
+from pcgen.metrics import KLPerDimension
+from pcgen.nets import Decoder, Encoder, MLPDecoder, PointNetEncoder
+
+
+class VAE(GenerativeModel):
+    """Variational autoencoder with a standard normal prior.
+
+    Args:
+        encoder: Data (B, …) to features; PointNetEncoder by default. The two heads on it, for the posterior's mean
+            and log-variance, belong to the model.
+        decoder: Codes (B, Z) to data; an MLPDecoder by default. Its `latent_dim` is the model's.
+        reconstruction: −log p(x | z) of the decoder's output; the Chamfer sum with a constant scale by default.
+        monte_carlo_samples: Codes drawn for each datum and step.
+        optimizer: Makes the optimizer from the parameters.
+        lr_scheduler: Makes the learning-rate schedule from the optimizer, stepped once an epoch.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder | None = None,
+        decoder: Decoder | None = None,
+        reconstruction: Reconstruction | None = None,
+        monte_carlo_samples: int = 1,
+        optimizer: OptimizerFactory = torch.optim.Adam,
+        lr_scheduler: SchedulerFactory | None = None,
+    ) -> None:
+        super().__init__()
+        if monte_carlo_samples < 1:
+            raise ConfigurationError(f"monte_carlo_samples is {monte_carlo_samples}; at least one code is drawn")
+        self.encoder = encoder or PointNetEncoder()
+        self.decoder = decoder or MLPDecoder()
+        self.reconstruction = reconstruction or ChamferReconstruction()
+        _check_channels(self.decoder, self.reconstruction)
+        self.latent_dim = self.decoder.latent_dim
+        self.sample_shape = self.decoder.sample_shape
+        self.mean = nn.Linear(self.encoder.out_features, self.latent_dim)
+        self.log_variance = nn.Linear(self.encoder.out_features, self.latent_dim)
+        self.monte_carlo_samples = monte_carlo_samples
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.val_kl = KLPerDimension(self.latent_dim)
+
+    # ── networks ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give μ and log σ² (B, Z) of q(z | x) for data (B, …)."""
+        features = self.encoder(x)
+        return self.mean(features), self.log_variance(features)
+
+    # ── objective ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def terms(self, x: Tensor) -> dict[str, Tensor]:
+        """Compute the terms of the objective for data (B, …).
+
+        Returns:
+            `reconstruction` E_q[−log p(x | z)] up to a constant, a scalar; `kl_per_dimension` (B, Z) in nats; `kl`,
+            its sum over the dimensions and mean over the batch; `loss` = reconstruction + kl = −ELBO.
+        """
+        mu, log_var = self.posterior(x)  # (B, Z)
+        m = self.monte_carlo_samples
+        eps = torch.randn(m, *mu.shape, device=mu.device, dtype=mu.dtype)
+        z = mu + (0.5 * log_var).exp() * eps  # (m, B, Z): z = μ + σ ε
+        prediction = self.decoder(z.flatten(0, 1))  # (m·B, …)
+        reconstruction = self.reconstruction(prediction, x.repeat(m, *[1] * (x.ndim - 1))).mean()
+        kl_per_dimension = gaussian_kl(mu, log_var)  # (B, Z)
+        kl = kl_per_dimension.sum(1).mean()
+        loss = reconstruction + kl
+        return {"loss": loss, "reconstruction": reconstruction, "kl": kl, "kl_per_dimension": kl_per_dimension}
+
+    # ── sampling ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @verb
+    def prior(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n codes (n, Z) from N(0, I)."""
+        device = generator.device if generator is not None else self.device
+        return torch.randn(n, self.decoder.latent_dim, generator=generator, device=device).to(self.device, self.dtype)
+
+    @verb
+    def encode(self, x: Tensor) -> Tensor:
+        """Give the posterior means (B, Z) of data (B, …)."""
+        return in_chunks(lambda part: self.posterior(part)[0], x, self.chunk_size)
+
+    @verb
+    def decode(self, z: Tensor) -> Tensor:
+        """Give the most likely data (B, N, 3) or (B, C, H, W) of codes (B, Z)."""
+        return in_chunks(lambda part: self.reconstruction.data(self.decoder(part)), z, self.chunk_size)
+
+    # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 -- Lightning's signature
+        """Give −ELBO of a batch and log its terms."""
+        terms = self.terms(batch.x)
+        self._log_terms("train", terms, len(batch.x))
+        return terms["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 -- Lightning's signature
+        """Log the ELBO's terms and gather the KL of every latent dimension."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 -- Lightning's signature
+        """Do as in validation, on the test split."""
+        self._evaluate("test", batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 -- Lightning's signature
+        """Reconstruct a batch."""
+        return self.reconstruct(batch.x)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the active units and warn of a collapsed posterior."""
+        self._log_units("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Log the active units."""
+        self._log_units("test")
+
+    def _evaluate(self, stage: str, batch: Batch) -> None:
+        terms = self.terms(batch.x)
+        self._log_terms(stage, terms, len(batch.x))
+        self.log(f"{stage}/elbo", -terms["loss"], batch_size=len(batch.x), sync_dist=True)
+        self.val_kl.update(terms["kl_per_dimension"])
+
+    def _log_terms(self, stage: str, terms: dict[str, Tensor], batch_size: int) -> None:
+        named: dict[str, Any] = {f"{stage}/{k}": terms[k].detach() for k in ("loss", "reconstruction", "kl")}
+        self.log_dict(named, batch_size=batch_size, on_step=False, on_epoch=True, sync_dist=True)
+        if stage == "train":
+            self.log("loss", named["train/loss"], prog_bar=True, logger=False, batch_size=batch_size)
+
+    def _log_units(self, stage: str) -> None:
+        kl = self.val_kl.compute()  # (Z,)
+        self.val_kl.reset()
+        active = int((kl > KLPerDimension.ACTIVE).sum())
+        self.log(f"{stage}/active_units", float(active), sync_dist=False, rank_zero_only=False)
+        if active == 0 and not self.trainer.sanity_checking:
+            warnings.warn(
+                f"the posterior has collapsed: none of the {self.latent_dim} latent dimensions has a KL above "
+                f"{KLPerDimension.ACTIVE} nats, so the decoder ignores its code; let the reconstruction weigh more "
+                "(a smaller scale)",
+                stacklevel=2,
+            )
+
+
+def gaussian_kl(mu: Tensor, log_var: Tensor) -> Tensor:
+    """KL(N(μ, σ²) ‖ N(0, 1)) = ½ (μ² + σ² − log σ² − 1), elementwise, in nats."""
+    return 0.5 * (mu.square() + log_var.exp() - log_var - 1)
+
+
+def _check_channels(decoder: Decoder, reconstruction: Reconstruction) -> None:
+    if decoder.extra_channels != reconstruction.extra_channels:
+        raise ConfigurationError(
+            f"{type(reconstruction).__name__} needs a decoder with extra_channels {reconstruction.extra_channels}, "
+            f"this {type(decoder).__name__} has {decoder.extra_channels}"
+        )

@@ -1,0 +1,92 @@
+"""`pcgen`: hands each verb to its file, and turns errors that are meant to be read into one line."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from pcgen.errors import PcgenError
+
+TRAINER_VERBS = {
+    "fit": "train a model: pcgen fit --config configs/quickstart.yaml, or --model VAE --data Shapes",
+    "validate": "one pass over the validation split",
+    "test": "one pass over the test split",
+    "predict": "one pass over the test split, reconstructing it",
+}
+# verb -> (module of pcgen.cli, what it does); each module has add_arguments(parser) and run(arguments) -> exit status
+VERBS = {
+    "sample": ("sample", "draw new clouds from a checkpoint"),
+    "reconstruct": ("reconstruct", "encode and decode the clouds of a file or data set"),
+    "interpolate": ("interpolate", "walk between two clouds through the latent space"),
+    "evaluate": ("evaluate", "score samples against a reference, beside an oracle"),
+    "data": ("data", "prepare: meshes or clouds to HDF5; info: what a file holds"),
+    "list": ("zoo", "models, datamodules, callbacks, networks, losses and configs that there are"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: Words of the command line without the program's name; None takes the process's own.
+
+    Returns:
+        Exit status: 0 for success, 1 where part of the work failed, 2 for an error of the input.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if words and words[0] in TRAINER_VERBS:
+            from pcgen.cli.train import train
+
+            return train(words)
+        return _run_verb(words)
+    except PcgenError as error:
+        sys.stderr.write(f"pcgen: error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("pcgen: interrupted\n")
+        return 130
+    except BrokenPipeError:  # the reader of our output (head, less) went away
+        sys.stderr.close()
+        return 0
+
+
+def _run_verb(words: list[str]) -> int:
+    parser = _parser()
+    if not words:
+        parser.print_help()
+        return 2
+    # Only the verb that was asked for is imported, so that --help answers at once.
+    chosen = next((w for w in words if not w.startswith("-")), None)
+    if chosen in VERBS:
+        module = importlib.import_module(f"pcgen.cli.{VERBS[chosen][0]}")
+        verb = argparse.ArgumentParser(
+            prog=f"pcgen {chosen}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(verb)
+        arguments = verb.parse_args(words[words.index(chosen) + 1 :])
+        status: int = module.run(arguments)
+        return status
+    parser.parse_args(words)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    rows = {**TRAINER_VERBS, **{name: text for name, (_, text) in VERBS.items()}}
+    verbs = "\n".join(f"  {name:12s} {text}" for name, text in rows.items())
+    parser = argparse.ArgumentParser(
+        prog="pcgen",
+        description="Generative models of 3D point clouds: train, sample, evaluate.",
+        epilog=f"verbs:\n{verbs}\n\npcgen VERB --help tells the rest.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and stop")
+    parser.add_argument("verb", metavar="VERB", choices=sorted(rows), help="what to do, see below")
+    return parser
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from pcgen import __version__
+
+        parser.exit(message=f"pcgen {__version__}\n")

@@ -1,0 +1,47 @@
+"""List what there is to use in a config, by the short names that a config may use."""
+
+import argparse
+import importlib
+import inspect
+from importlib import resources
+
+ROOMS = {
+    "models": "pcgen.models",
+    "datamodules": "pcgen.datamodules",
+    "callbacks": "pcgen.callbacks",
+    "networks": "pcgen.nets",
+    "losses": "pcgen.losses",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument("room", nargs="?", choices=[*ROOMS, "configs"], help="only these")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the tables."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for room in [arguments.room] if arguments.room else [*ROOMS, "configs"]:
+        table = Table(title=room, title_justify="left", box=None, show_header=False, pad_edge=False)
+        for name, text in sorted(_configs() if room == "configs" else _classes(ROOMS[room])):
+            table.add_row(f"  [bold]{name}[/bold]", text)
+        console.print(table, "")
+    return 0
+
+
+def _classes(package: str) -> list[tuple[str, str]]:
+    """Public concrete classes of a package with the first line of their docstrings."""
+    module = importlib.import_module(package)
+    found = [(name, getattr(module, name)) for name in module.__all__]
+    concrete = [(n, c) for n, c in found if inspect.isclass(c) and not inspect.isabstract(c)]
+    return [(n, (inspect.getdoc(c) or "").split("\n")[0]) for n, c in concrete]
+
+
+def _configs() -> list[tuple[str, str]]:
+    """Shipped configs with the comment on their first line."""
+    files = [f for f in resources.files("pcgen.configs").iterdir() if f.name.endswith(".yaml")]
+    return [(f.name, f.read_text().split("\n", 1)[0].lstrip("# ")) for f in files]

@@ -1,0 +1,119 @@
+"""How far a reconstruction is from its datum, as a negative log-likelihood up to a constant.
+
+Every loss is a sum over the dimensions of one datum, so that beside a KL term with weight 1 it makes the textbook
+ELBO.
+"""
+
+from abc import abstractmethod
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pcgen.errors import ConfigurationError
+from pcgen.ops import chamfer_distance, gaussian_nearest_neighbors
+from pcgen.recipe import Recorded
+
+
+class Reconstruction(Recorded, nn.Module):
+    """What a decoder's output says of a datum.
+
+    Attributes:
+        extra_channels: What the decoder must give beside each point's coordinates.
+    """
+
+    extra_channels: int = 0
+
+    @abstractmethod
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Give the loss of each datum, (B,), of the decoder's output (B, …) against data (B, …)."""
+
+    def data(self, prediction: Tensor) -> Tensor:
+        """Give the most likely data of a decoder's output."""
+        return prediction
+
+
+def _check_scale(scale: float) -> float:
+    if not scale > 0:
+        raise ConfigurationError(f"scale is {scale}; an output's standard deviation is above 0")
+    return scale
+
+
+class ChamferReconstruction(Reconstruction):
+    """CD_sum / (2 α²) with CD_sum = Σ_x min_y ‖x−y‖² + Σ_y min_x ‖x−y‖², both sums, squared distances.
+
+    Args:
+        scale: α, the output's standard deviation in the clouds' units. Smaller asks for finer reconstructions and
+            buys them with KL: it is the rate of the code (dividing α by √2 is the same as halving β).
+    """
+
+    def __init__(self, scale: float = 0.05) -> None:
+        super().__init__()
+        self.scale = _check_scale(scale)
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Give the loss (B,) of clouds (B, M, 3) against (B, N, 3)."""
+        return chamfer_distance(prediction, target, reduction="sum") / (2 * self.scale**2)
+
+
+class LearnedScaleChamferReconstruction(Reconstruction):
+    """The Chamfer sum with a standard deviation that the decoder gives for each of its points and axes.
+
+    Σ_x min_y Σ_i [log σ(y)_i + (x_i−y_i)² / (2 σ(y)_i²)] + Σ_y min_x Σ_i [the same], the minimum over the whole
+    bracket. With σ ≡ α it is `ChamferReconstruction` plus 3 (N + M) log α.
+
+    Args:
+        min_scale: Floor of σ, without which a point that sits on a datum would gain without bound.
+        initial_scale: σ where the decoder gives 0.
+    """
+
+    extra_channels = 3
+
+    def __init__(self, min_scale: float = 0.005, initial_scale: float = 0.05) -> None:
+        super().__init__()
+        self.min_scale, self.initial_scale = _check_scale(min_scale), _check_scale(initial_scale)
+        if min_scale >= initial_scale:
+            raise ConfigurationError(f"min_scale {min_scale} must be below initial_scale {initial_scale}")
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Give the loss (B,) of points and raw scales (B, M, 6) against clouds (B, N, 3)."""
+        points, log_scale = self.data(prediction), self.log_scale(prediction)
+        cost_x, _, cost_y, _ = gaussian_nearest_neighbors(target, points, log_scale)
+        return cost_x.sum(1) + cost_y.sum(1)
+
+    def data(self, prediction: Tensor) -> Tensor:
+        """Give the points (B, M, 3) of (B, M, 6)."""
+        return prediction[..., :3]
+
+    def log_scale(self, prediction: Tensor) -> Tensor:
+        """Give log σ (B, M, 3): smooth, at least log(min_scale), log(initial_scale) where the decoder gives 0."""
+        # σ = min + (initial − min) · softplus(raw) / softplus(0)
+        unit = F.softplus(prediction[..., 3:]) / F.softplus(prediction.new_zeros(()))
+        return (self.min_scale + (self.initial_scale - self.min_scale) * unit).log()
+
+
+class GaussianReconstruction(Reconstruction):
+    """‖x − x̂‖² / (2 α²), summed over pixels or over points in their order.
+
+    Args:
+        scale: α, the output's standard deviation in the data's units.
+    """
+
+    def __init__(self, scale: float = 0.1) -> None:
+        super().__init__()
+        self.scale = _check_scale(scale)
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Give the loss (B,) of predictions (B, …) against data of the same shape."""
+        return (prediction - target).flatten(1).square().sum(1) / (2 * self.scale**2)
+
+
+class BernoulliReconstruction(Reconstruction):
+    """−Σ [x log p + (1−x) log(1−p)] over the pixels of images in [0, 1]; the decoder gives logits of p."""
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Give the loss (B,) of logits (B, C, H, W) against images of the same shape."""
+        return F.binary_cross_entropy_with_logits(prediction, target, reduction="none").flatten(1).sum(1)
+
+    def data(self, prediction: Tensor) -> Tensor:
+        """Give the probabilities of logits."""
+        return prediction.sigmoid()

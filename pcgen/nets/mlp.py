@@ -1,0 +1,103 @@
+"""Multi-layer perceptrons: on flat vectors, and as encoder and decoder of whole clouds.
+
+The published comparison of encoders (MLP against PointNet in a VAE of ModelNet) uses four layers of width 1024 with
+batch normalisation on either side.
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from pcgen.errors import DataError
+from pcgen.nets.base import Decoder, Encoder, check_clouds, check_positive
+
+
+class MLP(nn.Sequential):
+    """Linear, normalisation and ReLU for each width, then a plain linear layer where `out_features` is given.
+
+    Args:
+        in_features: Width of the input.
+        widths: Width of each hidden layer.
+        out_features: Width of the last, linear layer; None ends with the last hidden layer.
+        batch_norm: Normalise each hidden layer over the batch.
+    """
+
+    def __init__(
+        self, in_features: int, widths: Sequence[int], out_features: int | None = None, *, batch_norm: bool = True
+    ) -> None:
+        layers: list[nn.Module] = []
+        for width in widths:
+            check_positive(width=width)
+            # Batch normalisation has a shift of its own, so the linear layer before it needs none.
+            layers.append(nn.Linear(in_features, width, bias=not batch_norm))
+            layers += [nn.BatchNorm1d(width), nn.ReLU(inplace=True)] if batch_norm else [nn.ReLU(inplace=True)]
+            in_features = width
+        if out_features is not None:
+            layers.append(nn.Linear(in_features, out_features))
+        super().__init__(*layers)
+
+
+class MLPEncoder(Encoder):
+    """An MLP on the concatenated coordinates of a cloud.
+
+    It sees the order of the points and takes clouds of one size only; it is here for the published comparison.
+
+    Args:
+        num_points: N of the clouds it will see.
+        widths: Width of each layer; the last is the number of features.
+        batch_norm: Normalise each layer over the batch.
+    """
+
+    def __init__(
+        self, num_points: int = 2048, widths: Sequence[int] = (1024, 1024, 1024), batch_norm: bool = True
+    ) -> None:
+        super().__init__()
+        check_positive(num_points=num_points)
+        self.num_points = num_points
+        self.out_features = widths[-1]
+        self.layers = MLP(num_points * 3, widths, batch_norm=batch_norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give the features (B, F) of clouds (B, N, 3).
+
+        Raises:
+            DataError: If N is not the one that the network was built for.
+        """
+        if check_clouds(x).shape[1] != self.num_points:
+            raise DataError(
+                f"this MLPEncoder was built for clouds of {self.num_points} points and got {x.shape[1]}: set its "
+                "num_points to the data's, or take a PointNetEncoder, which takes any number"
+            )
+        features: Tensor = self.layers(x.flatten(1))
+        return features
+
+
+class MLPDecoder(Decoder):
+    """An MLP from a code to all coordinates at once.
+
+    Args:
+        latent_dim: Z, length of a code.
+        num_points: N of the clouds it makes.
+        widths: Width of each hidden layer.
+        batch_norm: Normalise each hidden layer over the batch.
+        extra_channels: Further values per point (3 for a learned output scale).
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 128,
+        num_points: int = 2048,
+        widths: Sequence[int] = (1024, 1024, 1024),
+        batch_norm: bool = True,
+        extra_channels: int = 0,
+    ) -> None:
+        super().__init__()
+        check_positive(latent_dim=latent_dim, num_points=num_points)
+        self.latent_dim, self.num_points, self.extra_channels = latent_dim, num_points, extra_channels
+        self.sample_shape = (num_points, 3)
+        self.layers = MLP(latent_dim, widths, num_points * (3 + extra_channels), batch_norm=batch_norm)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Give clouds (B, N, 3 + extra_channels) of codes (B, Z)."""
+        flat: Tensor = self.layers(z)
+        return flat.unflatten(1, (self.num_points, 3 + self.extra_channels))
