@@ -137,7 +137,8 @@ class GenerativeModel(Recorded, LightningModule):
             return True
         return name in _NEEDS and all(cls.can(need) for need in _NEEDS[name])
 
-    def _unsupported(self, name: str) -> UnsupportedOperationError:
+    def unsupported(self, name: str) -> UnsupportedOperationError:
+        """Make the error for a verb that the model lacks, naming the models that have it."""
         zoo = importlib.import_module("pcgen.models")  # by name: the contract stands below the wings
         able = [n for n in zoo.__all__ if getattr(zoo, n).can(name)]
         return UnsupportedOperationError(
@@ -148,15 +149,15 @@ class GenerativeModel(Recorded, LightningModule):
 
     def prior(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw n codes (n, Z) from the prior."""
-        raise self._unsupported("prior")
+        raise self.unsupported("prior")
 
     def encode(self, x: Tensor) -> Tensor:
         """Give the codes (B, Z) of data (B, …)."""
-        raise self._unsupported("encode")
+        raise self.unsupported("encode")
 
     def decode(self, z: Tensor) -> Tensor:
         """Give the data (B, …) of codes (B, Z)."""
-        raise self._unsupported("decode")
+        raise self.unsupported("decode")
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw n new data.
@@ -172,13 +173,13 @@ class GenerativeModel(Recorded, LightningModule):
             UnsupportedOperationError: If the model cannot, naming those that can.
         """
         if not self.can("sample"):
-            raise self._unsupported("sample")
+            raise self.unsupported("sample")
         return self.decode(self.prior(n, generator=generator))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Encode and decode data (B, …), each to its most likely image."""
         if not self.can("reconstruct"):
-            raise self._unsupported("reconstruct")
+            raise self.unsupported("reconstruct")
         return self.decode(self.encode(x))
 
     def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
@@ -193,7 +194,7 @@ class GenerativeModel(Recorded, LightningModule):
             (steps, B, …); for single data without a batch dimension, (steps, …).
         """
         if not self.can("interpolate"):
-            raise self._unsupported("interpolate")
+            raise self.unsupported("interpolate")
         if steps < 2:
             raise ValueError(f"steps is {steps}; an interpolation has at least its two ends")
         if a.ndim == len(self.sample_shape):

@@ -1,0 +1,261 @@
+"""What several verbs share: arguments, the model, its data, and where results go."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcgen.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pcgen.base import GenerativeModel
+
+CLOUD_SUFFIXES = (".h5", ".npy", ".npz", ".ply", ".xyz")
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the checkpoint and where it runs."""
+    parser.add_argument("checkpoint", help="a checkpoint, or a run's folder (then its last checkpoint)")
+    add_device_arguments(parser)
+
+
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare where a model runs, the seed, and whose code may run."""
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps, …; auto takes a GPU if there is one")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same result (default 0)")
+    parser.add_argument(
+        "--trust", action="store_true", help="also build classes from outside pcgen: runs the code that the file names"
+    )
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the clouds that a model works on."""
+    parser.add_argument(
+        "data",
+        nargs="?",
+        help="clouds or meshes: HDF5, .npy, .npz, .ply, .pcd, .xyz, .off, .obj, a folder of them or a data set's tree; "
+        "without it, the data that the checkpoint was trained on",
+    )
+    parser.add_argument("--split", help="train, val or test (default: test where there are splits)")
+    parser.add_argument("--classes", help="names, separated by commas (default: the classes the model was trained on)")
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare where results go."""
+    parser.add_argument("--out", type=Path, help=f"write the clouds ({', '.join(CLOUD_SUFFIXES)})")
+    parser.add_argument("--png", type=Path, help="draw them")
+
+
+def check_outputs(arguments: argparse.Namespace) -> None:
+    """Refuse a command without an output, or with one that cannot be written, before any work is done.
+
+    Raises:
+        ConfigurationError: Naming the argument.
+    """
+    if arguments.out is None and arguments.png is None:
+        raise ConfigurationError("nothing to write: give --out FILE for the clouds, --png FILE for a picture, or both")
+    if arguments.out is not None and arguments.out.suffix not in CLOUD_SUFFIXES:
+        raise ConfigurationError(f"--out {arguments.out}: clouds are written as {', '.join(CLOUD_SUFFIXES)}")
+    if arguments.png is not None and arguments.png.suffix != ".png":
+        raise ConfigurationError(f"--png {arguments.png}: the picture's name must end in .png")
+
+
+def load_model(arguments: argparse.Namespace, needs: str | None = None) -> "GenerativeModel":
+    """Load the checkpoint that was asked for, onto its device.
+
+    Args:
+        arguments: With `checkpoint`, `device` and `trust`.
+        needs: A verb that the model must have.
+
+    Raises:
+        CheckpointError: As `pcgen.load`.
+        UnsupportedOperationError: If the model lacks the verb, naming those that have it.
+    """
+    from pcgen.checkpoint import load
+
+    model = load(arguments.checkpoint, map_location=device(arguments.device), trust=arguments.trust)
+    if needs is not None and not model.can(needs):
+        raise model.unsupported(needs)
+    return model
+
+
+def device(name: str) -> str:
+    """Resolve `auto` and refuse what is not there.
+
+    Raises:
+        ConfigurationError: If the device is unknown or absent.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigurationError(f"--device {name}: {str(error).splitlines()[0]}; cpu is always there") from error
+    return name
+
+
+@dataclass(frozen=True)
+class ModelData:
+    """Clouds as the model wants them, and the way back.
+
+    Attributes:
+        x: Normalised as in the model's training, (K, N, 3) on the CPU.
+        center: Of each cloud (K, 3), in the file's units.
+        scale: Of each cloud (K,).
+        name: Of each cloud.
+        source: File, split and classes, for protocols and captions.
+        split: The split that was taken, or None where there are none.
+    """
+
+    x: "Tensor"
+    center: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    name: tuple[str, ...]
+    source: str
+    split: str | None
+
+    def undo(self, points: "Tensor", rows: Any = slice(None)) -> NDArray[np.float32]:
+        """Put clouds (k, N, 3) back into the file's units."""
+        from pcgen.io import Normalization
+
+        return Normalization(scope="none").undo(points.cpu().numpy(), self.center[rows], self.scale[rows])
+
+
+def model_data(model: "GenerativeModel", arguments: argparse.Namespace) -> ModelData:
+    """Read the clouds for a model and normalise them as its training data were.
+
+    Args:
+        model: Knows its data's classes, points and normalisation.
+        arguments: With `data`, `split`, `classes` and `seed`.
+
+    Raises:
+        DataError: As `pcgen.io.read_clouds`.
+        ConfigurationError: If there is no data to take.
+    """
+    if arguments.data is None:
+        return _training_data(model, arguments)
+    import torch
+
+    clouds, split = read_selected(arguments.data, arguments.split, _classes(arguments, model), arguments.seed)
+    N = (model.data_info or {}).get("sample_shape", clouds.points.shape[1:])[0]
+    if N < clouds.points.shape[1]:
+        clouds = clouds.resample(N, seed=arguments.seed)
+    x, center, scale = normalization(model).apply(clouds.points)
+    return ModelData(torch.from_numpy(x), center, scale, clouds.name, str(arguments.data), split)
+
+
+def normalization(model: "GenerativeModel") -> Any:
+    """Give the normalisation that a model's training data had."""
+    from pcgen.io import Normalization
+
+    plain = (model.data_info or {}).get("normalization")
+    return Normalization.from_plain(plain) if plain else Normalization(scope="none")
+
+
+def read_selected(
+    path: str | Path, split: str | None, classes: tuple[list[str], bool] | None, seed: int
+) -> tuple[Any, str | None]:
+    """Read clouds and keep a split and some classes.
+
+    Args:
+        path: Anything that `pcgen.io.read_clouds` reads.
+        split: None takes the test split where there is one.
+        classes: Names, and whether they were asked for; those that were not are passed over where the file lacks them.
+        seed: For meshes, and for subsets of points.
+
+    Returns:
+        The CloudSet and the split that was taken.
+    """
+    from pcgen.io import read_clouds
+
+    clouds = read_clouds(path, seed=seed)
+    if split is None and clouds.split is not None and "test" in clouds.split:
+        split = "test"
+    names, asked = classes if classes is not None else (None, False)
+    if names is not None and not asked and not set(names) <= set(clouds.class_names):
+        names = None
+    return clouds.select(split=split, classes=names), split
+
+
+def _classes(arguments: argparse.Namespace, model: "GenerativeModel") -> tuple[list[str], bool] | None:
+    if arguments.classes is not None:
+        return split_list(arguments.classes), True
+    trained = (model.data_info or {}).get("class_names")
+    return (list(trained), False) if trained else None
+
+
+def split_list(text: str) -> list[str]:
+    """Split `a,b, c` at its commas."""
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _training_data(model: "GenerativeModel", arguments: argparse.Namespace) -> ModelData:
+    import numpy as np
+
+    from pcgen.recipe import build
+
+    if model.data_info is None:
+        raise ConfigurationError("the checkpoint does not say what data it was trained on: name a file of clouds")
+    if arguments.classes is not None:
+        raise ConfigurationError("--classes selects from a file: name one, or leave it out for the training data's own")
+    split = arguments.split or "test"
+    datamodule = build(model.data_info["recipe"], trust=arguments.trust, where="data")
+    datamodule.prepare_data()
+    datamodule.setup("test")
+    x = datamodule.take(split).x
+    names = tuple(f"{split}_{i:05d}" for i in range(len(x)))
+    name = type(datamodule).__name__
+    return ModelData(x, np.zeros((len(x), 3)), np.ones(len(x)), names, name, split)
+
+
+def write_results(arguments: argparse.Namespace, points: NDArray[np.float32], **known: Any) -> None:
+    """Write clouds (K, N, 3) to `--out`, with what is known of them."""
+    if arguments.out is None:
+        return
+    from pcgen.io import CloudSet, write_clouds
+
+    write_clouds(arguments.out, CloudSet(points, **known))
+    say(f"{len(points)} clouds of {points.shape[1]} points: {arguments.out}")
+
+
+def write_picture(arguments: argparse.Namespace, image: NDArray[np.uint8]) -> None:
+    """Write the picture to `--png`."""
+    from pcgen.viz import save_png
+
+    save_png(arguments.png, image)
+    say(f"picture: {arguments.png}")
+
+
+def up_axis(model: "GenerativeModel") -> int:
+    """Give the axis that points up in a model's clouds; z where nobody said."""
+    known = (model.data_info or {}).get("up_axis")
+    return 2 if known is None else int(known)
+
+
+def say(text: str) -> None:
+    """Tell the user, on standard error: standard output is for results."""
+    sys.stderr.write(text + "\n")
+
+
+@contextmanager
+def progress(description: str, total: int) -> Iterator[Any]:
+    """Show a bar with the remaining time while work goes on; yields a function that takes the number of steps done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda steps: bar.advance(task, steps)
+
+
