@@ -1,1 +1,28 @@
-"""viz."""
+"""Figures: arrays in, images (H, W, 3) out.
+
+>>> import numpy as np
+>>> image = draw_clouds(np.random.default_rng(0).normal(size=(2, 500, 3)), titles=["one", "another"])
+>>> image.dtype, image.shape[2]
+(dtype('uint8'), 3)
+"""
+
+from pcgen.viz.embedding import principal_components, tsne
+from pcgen.viz.figures import draw_clouds, draw_images, draw_interpolations, draw_rows, draw_samples, grid_of_pairs
+from pcgen.viz.layout import Image, beside, save_png
+from pcgen.viz.plots import draw_curves, draw_embedding
+
+__all__ = [
+    "Image",
+    "beside",
+    "draw_clouds",
+    "draw_curves",
+    "draw_embedding",
+    "draw_images",
+    "draw_interpolations",
+    "draw_rows",
+    "draw_samples",
+    "grid_of_pairs",
+    "principal_components",
+    "save_png",
+    "tsne",
+]

@@ -1,0 +1,289 @@
+"""Clouds and images as pictures: arrays in, image (H, W, 3) out."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from pcgen.errors import DataError
+from pcgen.viz.layout import Image, arrange
+from pcgen.viz.palette import colorize
+from pcgen.viz.render import Array, Camera, render_cloud
+
+LEAST_IMAGE_SIDE = 96  # small images are shown enlarged, pixel for pixel
+
+
+def draw_clouds(
+    clouds: ArrayLike,
+    *,
+    titles: Sequence[str] | None = None,
+    columns: int | None = None,
+    up_axis: int = 2,
+    values: ArrayLike | None = None,
+    color: tuple[float, float, float] | None = None,
+    like: ArrayLike | None = None,
+    size: int = 200,
+    heading: str = "",
+    azimuth: float = -55.0,
+    elevation: float = 22.0,
+    point_radius: float | None = None,
+    shadow: bool = True,
+) -> Image:
+    """Draw clouds side by side, each shaded by depth, with equal axes and the up axis up.
+
+    Args:
+        clouds: (K, N, 3), finite.
+        titles: Words above each cloud.
+        columns: Clouds in a row; None chooses.
+        up_axis: Which coordinate points up: 0, 1 or 2.
+        values: A number for each point, (K, N) or (N,), shown as colour; one scale for all clouds.
+        color: RGB in [0, 1] for all points; None (and no values) shades from dark near the viewer to light far away.
+        like: Clouds (K, M, 3) that set each cell's frame; None for the clouds' own. Give the originals to draw
+            reconstructions at their scale.
+        size: Pixels along each side of a cell.
+        heading: Words above everything.
+        azimuth: Where the viewer stands, in degrees about the up axis.
+        elevation: Where the viewer stands, in degrees above the horizon.
+        point_radius: Relative to half the frame; None chooses so that the points of a surface touch.
+        shadow: Draw a soft shadow on the floor.
+
+    Returns:
+        (H, W, 3), the same bytes for the same sets of points, whatever their order.
+
+    Raises:
+        DataError: If there is no cloud or no point, or a coordinate is NaN or infinite.
+    """
+    cells = _cloud_cells(
+        clouds,
+        like=like,
+        colors=_point_colors(np.shape(clouds)[:2], values, color),
+        camera=Camera(azimuth, elevation, up_axis),
+        size=size,
+        radius=point_radius,
+        shadow=shadow,
+    )
+    return _in_columns(cells, titles, columns, heading)
+
+
+def draw_images(
+    images: ArrayLike, *, titles: Sequence[str] | None = None, columns: int | None = None, heading: str = ""
+) -> Image:
+    """Draw images side by side, small ones enlarged.
+
+    Args:
+        images: (K, C, H, W) with C 1 or 3; [0, 1], what lies outside is cut to it.
+        titles: Words above each image.
+        columns: Images in a row; None chooses.
+        heading: Words above everything.
+
+    Returns:
+        (H, W, 3).
+
+    Raises:
+        DataError: If there is no image, C is neither 1 nor 3, or a pixel is NaN or infinite.
+    """
+    return _in_columns(_image_cells(images), titles, columns, heading)
+
+
+def draw_samples(
+    x: ArrayLike,
+    *,
+    titles: Sequence[str] | None = None,
+    columns: int | None = None,
+    up_axis: int = 2,
+    size: int = 200,
+    heading: str = "",
+) -> Image:
+    """Draw data of either kind: clouds (K, N, 3) by `draw_clouds`, images (K, C, H, W) by `draw_images`."""
+    if np.ndim(x) == 4:
+        return draw_images(x, titles=titles, columns=columns, heading=heading)
+    return draw_clouds(x, titles=titles, columns=columns, up_axis=up_axis, size=size, heading=heading)
+
+
+def draw_rows(
+    rows: Sequence[ArrayLike],
+    *,
+    labels: Sequence[str] | None = None,
+    titles: Sequence[str] | None = None,
+    likes: Sequence[ArrayLike] | None = None,
+    up_axis: int = 2,
+    size: int = 160,
+    heading: str = "",
+) -> Image:
+    """Draw rows of clouds or images, each row labelled at its left.
+
+    Args:
+        rows: Each (K, N, 3) or each (K, C, H, W); K may differ.
+        labels: Words left of each row.
+        titles: Words above each column.
+        likes: For each row the clouds that set its frames, see `draw_clouds`; None for the rows' own.
+        up_axis: Which coordinate points up.
+        size: Pixels along each side of a cloud's cell.
+        heading: Words above everything.
+
+    Returns:
+        (H, W, 3).
+
+    Raises:
+        DataError: As `draw_clouds` and `draw_images`, or if labels or likes are not one for each row.
+    """
+    for name, given in (("labels", labels), ("likes", likes)):
+        if given is not None and len(given) != len(rows):
+            raise DataError(f"{name} holds {len(given)} for {len(rows)} rows; give one for each")
+    if not rows:
+        raise DataError("rows is empty; give at least one row to draw")
+    camera = Camera(up_axis=up_axis)
+    cells = [
+        _image_cells(row) if np.ndim(row) == 4 else _cloud_cells(row, like=like, camera=camera, size=size)
+        for row, like in zip(rows, likes or [None] * len(rows), strict=True)
+    ]
+    words = None if titles is None else [list(titles), *[[] for _ in rows[1:]]]
+    return arrange(cells, titles=words, labels=labels, heading=heading)
+
+
+def grid_of_pairs(
+    originals: ArrayLike,
+    reconstructions: ArrayLike,
+    *,
+    labels: tuple[str, str] = ("original", "reconstruction"),
+    titles: Sequence[str] | None = None,
+    up_axis: int = 2,
+    size: int = 160,
+    heading: str = "",
+) -> Image:
+    """Draw originals above their reconstructions, both in the originals' frames.
+
+    Args:
+        originals: (K, N, 3) or (K, C, H, W).
+        reconstructions: (K, M, 3) or (K, C, H, W).
+        labels: Words left of the two rows.
+        titles: Words above each column.
+        up_axis: Which coordinate points up.
+        size: Pixels along each side of a cloud's cell.
+        heading: Words above everything.
+
+    Returns:
+        (H, W, 3).
+    """
+    rows, likes = (originals, reconstructions), (originals, originals)
+    return draw_rows(rows, labels=labels, titles=titles, likes=likes, up_axis=up_axis, size=size, heading=heading)
+
+
+def draw_interpolations(
+    walks: ArrayLike,
+    *,
+    labels: Sequence[str] | None = None,
+    up_axis: int = 2,
+    size: int = 160,
+    heading: str = "",
+) -> Image:
+    """Draw walks from one datum to another, one in each row, all stations of a walk in one frame.
+
+    Args:
+        walks: (S, B, N, 3) or (S, B, C, H, W): S stations of B walks, as `GenerativeModel.interpolate` gives them.
+        labels: Words left of each of the B rows.
+        up_axis: Which coordinate points up.
+        size: Pixels along each side of a cloud's cell.
+        heading: Words above everything.
+
+    Returns:
+        (H, W, 3).
+
+    Raises:
+        DataError: If there is no walk or no station, or a value is NaN or infinite.
+    """
+    walks = np.asarray(walks)
+    if walks.ndim not in (4, 5) or 0 in walks.shape:
+        raise DataError(f"walks have shape {walks.shape}; give (S, B, N, 3) or (S, B, C, H, W), none of them zero")
+    rows = list(np.swapaxes(walks, 0, 1))  # B of (S, …)
+    likes = [np.broadcast_to(row.reshape(-1, 3), (len(row), row.size // 3, 3)) for row in rows]
+    titles = [f"{100 * k / max(len(walks) - 1, 1):.0f} %" for k in range(len(walks))]
+    clouds = walks.ndim == 4
+    return draw_rows(
+        rows,
+        labels=labels,
+        titles=titles,
+        likes=likes if clouds else None,
+        up_axis=up_axis,
+        size=size,
+        heading=heading,
+    )
+
+
+# ── cells ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _cloud_cells(
+    clouds: ArrayLike, *, like: ArrayLike | None, camera: Camera, size: int, colors: Array | None = None, **how: Any
+) -> list[Image]:
+    checked = _checked_clouds(clouds, "clouds")
+    frames = checked if like is None else _checked_clouds(like, "like")
+    if len(frames) != len(checked):
+        raise DataError(f"like holds {len(frames)} clouds for {len(checked)} to draw; give one for each")
+
+    def cell(k: int) -> Image:
+        tint = None if colors is None else colors[k]
+        return render_cloud(checked[k], camera=camera, size=size, like=frames[k], colors=tint, **how)
+
+    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:  # NumPy lets go of the lock
+        return list(pool.map(cell, range(len(checked))))
+
+
+def _image_cells(images: ArrayLike) -> list[Image]:
+    pixels = np.asarray(images, dtype=np.float64)
+    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
+        raise DataError(f"images have shape {pixels.shape}; give (K, C, H, W) with K at least 1 and C 1 or 3")
+    _check_finite(pixels, "images")
+    shown = np.repeat(pixels, 3 // pixels.shape[1], axis=1).transpose(0, 2, 3, 1)  # (K, H, W, 3)
+    times = max(-(-LEAST_IMAGE_SIDE // min(shown.shape[1:3])), 1)
+    shown = shown.repeat(times, axis=1).repeat(times, axis=2)
+    return list((np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8))
+
+
+def _checked_clouds(clouds: ArrayLike, name: str) -> Array:
+    array = np.asarray(clouds, dtype=np.float64)
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
+        raise DataError(f"{name} has shape {array.shape}; give (K, N, 3) with at least one cloud of at least one point")
+    _check_finite(array, name)
+    return array
+
+
+def _check_finite(array: Array, name: str) -> None:
+    bad = (~np.isfinite(array)).reshape(len(array), -1).any(axis=1)
+    if bad.any():
+        first = int(np.flatnonzero(bad)[0])
+        raise DataError(
+            f"{name}: {bad.sum()} of {len(array)} hold NaN or infinity, the first at index {first}; "
+            "leave them out or find out why they are not finite"
+        )
+
+
+def _point_colors(
+    shape: tuple[int, ...], values: ArrayLike | None, color: tuple[float, float, float] | None
+) -> Array | None:
+    if values is not None and color is not None:
+        raise DataError("values and color are both given; points take their colour from one of them")
+    if color is not None:
+        return np.broadcast_to(np.asarray(color, dtype=np.float64), (*shape, 3))
+    if values is None:
+        return None
+    array = np.asarray(values, dtype=np.float64)
+    if array.shape not in (shape, shape[1:]):
+        raise DataError(f"values has shape {array.shape}; give a number for each point, {shape} or {shape[1:]}")
+    if not np.isfinite(array).all():
+        raise DataError("values hold NaN or infinity; a colour needs a finite number")
+    return np.broadcast_to(colorize(array), (*shape, 3))
+
+
+def _in_columns(cells: list[Image], titles: Sequence[str] | None, columns: int | None, heading: str) -> Image:
+    if titles is not None and len(titles) != len(cells):
+        raise DataError(f"titles holds {len(titles)} for {len(cells)} to draw; give one for each")
+    if columns is not None and columns < 1:
+        raise DataError(f"columns is {columns}; give at least 1")
+    across = columns or min(len(cells), 8 if len(cells) > 16 else int(np.ceil(np.sqrt(2 * len(cells)))))
+    starts = range(0, len(cells), across)
+    words = None if titles is None else [list(titles[k : k + across]) for k in starts]
+    return arrange([cells[k : k + across] for k in starts], titles=words, heading=heading)

@@ -1,0 +1,158 @@
+"""Curves and scatter plots: numbers in, image (H, W, 3) out. Matplotlib's global state (pyplot) is left alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pcgen.errors import DataError
+from pcgen.viz.layout import Image
+from pcgen.viz.palette import CLASS_COLORS, class_style
+
+DPI = 110
+LOG_SPAN = 30.0  # curves whose values span more than this factor are drawn on a logarithmic axis
+
+
+def draw_embedding(
+    points: ArrayLike,
+    labels: ArrayLike | None = None,
+    class_names: Sequence[str] = (),
+    *,
+    values: ArrayLike | None = None,
+    value_name: str = "",
+    title: str = "",
+    axis_names: tuple[str, str] = ("", ""),
+) -> Image:
+    """Draw points of the plane, coloured by class or by a number.
+
+    Args:
+        points: (K, 2), finite.
+        labels: Class indices (K,), or None.
+        class_names: Names for the legend; a class without one is shown by its number.
+        values: Numbers (K,) shown as colour when there are no labels, or None.
+        value_name: Words beside the colour scale.
+        title: Words above.
+        axis_names: Words along the two axes. Without them the axes carry no numbers, as in t-SNE, where they mean
+            nothing.
+
+    Returns:
+        (H, W, 3).
+
+    Raises:
+        DataError: If there is no point, one is NaN or infinite, or labels or values are not one for each.
+    """
+    xy = _checked_points(points)
+    figure, axes = _figure(width=6.4, height=5.2)
+    if labels is not None:
+        _scatter_classes(axes, xy, _one_each(labels, xy, "labels").astype(int), class_names)
+    elif values is not None:
+        colors = _one_each(values, xy, "values")
+        shown = axes.scatter(xy[:, 0], xy[:, 1], c=colors, s=_dot(xy), cmap="viridis", linewidths=0, alpha=0.85)
+        figure.colorbar(shown, ax=axes, label=value_name)
+    else:
+        axes.scatter(xy[:, 0], xy[:, 1], s=_dot(xy), color=CLASS_COLORS[0], linewidths=0, alpha=0.8)
+    axes.set(title=title, xlabel=axis_names[0], ylabel=axis_names[1])
+    if not any(axis_names):
+        axes.set(xticks=[], yticks=[])
+    return _pixels(figure)
+
+
+def draw_curves(
+    history: Mapping[str, Sequence[tuple[float, float]]], *, x_name: str = "epoch", title: str = ""
+) -> Image:
+    """Draw curves, one panel for each quantity and one line for each split.
+
+    Args:
+        history: (x, y) pairs by name; `"train/kl"` and `"val/kl"` share the panel `kl`. Values that are not finite
+            leave a gap. A panel whose values are positive and far apart has a logarithmic axis.
+        x_name: Words along the horizontal axes.
+        title: Words above.
+
+    Returns:
+        (H, W, 3).
+
+    Raises:
+        DataError: If there is nothing to draw.
+    """
+    panels = _panels(history)
+    figure, all_axes = _figure(width=4.4 * len(panels), height=3.6, panels=len(panels))
+    for axes, (quantity, lines) in zip(np.atleast_1d(all_axes), panels.items(), strict=True):
+        for k, (split, xy) in enumerate(lines.items()):
+            mark = "o" if len(xy) < 25 else None
+            axes.plot(xy[:, 0], xy[:, 1], color=CLASS_COLORS[k], marker=mark, markersize=3.5, label=split)
+        axes.set(title=quantity, xlabel=x_name)
+        axes.set_yscale("log" if _far_apart(np.concatenate(list(lines.values()))[:, 1]) else "linear")
+        axes.grid(color="#e4e6e8", linewidth=0.8)
+        if any(lines):
+            axes.legend(frameon=False)
+    figure.suptitle(title)
+    return _pixels(figure)
+
+
+def _panels(history: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, dict[str, NDArray[Any]]]:
+    panels: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, pairs in history.items():
+        if len(pairs):
+            split, _, quantity = name.rpartition("/")
+            panels.setdefault(quantity, {})[split] = np.asarray(pairs, dtype=np.float64).reshape(-1, 2)
+    if not panels:
+        raise DataError(f"history has no values to draw (its names: {', '.join(history) or 'none'})")
+    return panels
+
+
+def _far_apart(values: NDArray[Any]) -> bool:
+    finite = values[np.isfinite(values)]
+    return bool(len(finite) and finite.min() > 0 and finite.max() / finite.min() > LOG_SPAN)
+
+
+def _scatter_classes(axes: Any, xy: NDArray[Any], labels: NDArray[Any], names: Sequence[str]) -> None:
+    for label in np.unique(labels):
+        color, marker = class_style(int(label))
+        name = names[label] if 0 <= label < len(names) else str(label)
+        mine = xy[labels == label]
+        axes.scatter(mine[:, 0], mine[:, 1], s=_dot(xy), c=color, marker=marker, linewidths=0, alpha=0.8, label=name)
+    columns = 1 + (len(np.unique(labels)) - 1) // 20
+    legend = axes.legend(
+        loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, ncols=columns, fontsize="small", markerscale=1.4
+    )
+    for handle in legend.legend_handles:
+        handle.set_alpha(1)
+
+
+def _dot(xy: NDArray[Any]) -> float:
+    return float(np.clip(9000 / len(xy), 7, 45))
+
+
+def _checked_points(points: ArrayLike) -> NDArray[Any]:
+    xy = np.asarray(points, dtype=np.float64)
+    if xy.ndim != 2 or xy.shape[1] != 2 or len(xy) == 0:
+        raise DataError(f"points have shape {xy.shape}; give (K, 2) with at least one point")
+    if not np.isfinite(xy).all():
+        bad = int((~np.isfinite(xy)).any(axis=1).sum())
+        raise DataError(f"{bad} of {len(xy)} points hold NaN or infinity; leave them out")
+    return xy
+
+
+def _one_each(given: ArrayLike, xy: NDArray[Any], name: str) -> NDArray[Any]:
+    array = np.asarray(given)
+    if array.shape != (len(xy),):
+        raise DataError(f"{name} has shape {array.shape} for {len(xy)} points; give one for each")
+    return array
+
+
+def _figure(*, width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, panels)
+    for one in np.atleast_1d(axes):
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _pixels(figure: Any) -> Image:
+    figure.canvas.draw()
+    return np.array(figure.canvas.buffer_rgba())[..., :3].copy()
