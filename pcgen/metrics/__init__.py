@@ -1,5 +1,50 @@
-"""Scores."""
+"""Scores: functions in `pcgen.metrics.functional`, `torchmetrics.Metric`s and whole evaluations here.
 
-from pcgen.metrics.latent import KLPerDimension
+Everything is imported when it is first asked for.
+"""
 
-__all__ = ["KLPerDimension"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pcgen.metrics.clouds import GenerationScores as GenerationScores
+    from pcgen.metrics.clouds import ReconstructionScores as ReconstructionScores
+    from pcgen.metrics.evaluation import SetEvaluator as SetEvaluator
+    from pcgen.metrics.evaluation import evaluate_sets as evaluate_sets
+    from pcgen.metrics.latent import KLPerDimension as KLPerDimension
+    from pcgen.metrics.pairs import DISTANCES as DISTANCES
+    from pcgen.metrics.protocol import Protocol as Protocol
+    from pcgen.metrics.protocol import ball_radius as ball_radius
+    from pcgen.metrics.protocol import data_name as data_name
+    from pcgen.metrics.sampling import draw as draw
+    from pcgen.metrics.sampling import draw_chunks as draw_chunks
+    from pcgen.metrics.scores import Scores as Scores
+    from pcgen.metrics.scores import compare as compare
+
+_HOME = {
+    "DISTANCES": "pairs",
+    "GenerationScores": "clouds",
+    "KLPerDimension": "latent",
+    "Protocol": "protocol",
+    "ReconstructionScores": "clouds",
+    "Scores": "scores",
+    "SetEvaluator": "evaluation",
+    "ball_radius": "protocol",
+    "compare": "scores",
+    "data_name": "protocol",
+    "draw": "sampling",
+    "draw_chunks": "sampling",
+    "evaluate_sets": "evaluation",
+}
+
+__all__ = sorted(_HOME)  # noqa: PLE0605 -- the table above is the list
+
+
+def __getattr__(name: str) -> Any:
+    if name == "functional":
+        return importlib.import_module("pcgen.metrics.functional")
+    if name not in _HOME:
+        raise AttributeError(f"module 'pcgen.metrics' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"pcgen.metrics.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

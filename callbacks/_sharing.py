@@ -1,0 +1,81 @@
+"""One evaluation for all processes: each does its share, rank zero scores, every rank hears the result."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar
+from torch import Tensor
+
+from pcgen.base import DataModule, GenerativeModel
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+
+
+def clouds_of(trainer: Trainer) -> DataModule | None:
+    """Give the trainer's datamodule if it gives clouds (N, 3), or None."""
+    datamodule = getattr(trainer, "datamodule", None)
+    return datamodule if isinstance(datamodule, DataModule) and _is_cloud(datamodule.sample_shape) else None
+
+
+def obstacle(trainer: Trainer, pl_module: LightningModule, verb: str) -> str | None:
+    """Say why clouds cannot be scored here, or None if they can."""
+    name = type(pl_module).__name__
+    if not isinstance(pl_module, GenerativeModel) or not pl_module.can(verb):
+        return f"{name} cannot {verb}"
+    if not _is_cloud(pl_module.sample_shape):
+        return f"{name} makes {tuple(pl_module.sample_shape)}, not clouds (N, 3)"
+    return None if clouds_of(trainer) else "the trainer has no pcgen datamodule with clouds to take a reference from"
+
+
+def _is_cloud(shape: tuple[int, ...]) -> bool:
+    return len(shape) == 2 and shape[-1] == 3
+
+
+def my_part(trainer: Trainer, n: int) -> slice:
+    """Give this process's share of n things; the shares of all ranks, one after the other, are the whole."""
+    rank, world = trainer.global_rank, trainer.world_size
+    return slice(n * rank // world, n * (rank + 1) // world)
+
+
+def gather_in_order(trainer: Trainer, mine: Tensor) -> Tensor:
+    """Put the ranks' shares (b, …), of any b, one after the other: the whole (B, …), on every rank."""
+    if trainer.world_size == 1:
+        return mine
+    from torchmetrics.utilities.distributed import gather_all_tensors
+
+    return torch.cat([part.to(mine.device) for part in gather_all_tensors(mine)])
+
+
+def on_rank_zero(trainer: Trainer, compute: Callable[[], T]) -> T:
+    """Compute on rank zero alone and tell every rank, an error too: none is left waiting for one that failed."""
+    result: T | None = None
+    error: Exception | None = None
+    if trainer.is_global_zero:
+        try:
+            result = compute()
+        except Exception as caught:  # noqa: BLE001 -- raised below, on every rank
+            error = caught
+    result, error = trainer.strategy.broadcast((result, error))
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]  # no error, so rank zero computed one
+
+
+@contextlib.contextmanager
+def progress_bar(trainer: Trainer, description: str) -> Iterator[Progress | None]:
+    """Show a passing bar on rank zero's terminal if the trainer shows one; gives what reports (done, total)."""
+    wanted = trainer.is_global_zero and isinstance(trainer.progress_bar_callback, ProgressBar)
+    if not wanted or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:  # a console of its own: Lightning's may be live
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,83 @@
+"""How well a model reconstructs data it was trained on and data it was not."""
+
+import math
+import warnings
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
+from pytorch_lightning.utilities.seed import isolate_rng
+from torch import Tensor
+
+from pcgen.base import DataModule
+from pcgen.callbacks._sharing import clouds_of, gather_in_order, my_part, obstacle, on_rank_zero
+from pcgen.errors import ConfigurationError
+from pcgen.metrics import ReconstructionScores
+
+
+class ReconstructionQuality(Callback):
+    """Logs the Chamfer distance of clouds to their reconstructions and the coverage by reconstructions.
+
+    At the end of the chosen epochs' validation it logs `chamfer` (squared distances, mean over points, both directions
+    added), `reconstruction_coverage` (the share of the data whose nearest other cloud, among data and reconstructions,
+    is a reconstruction) and `own_reconstruction_coverage` under `train/` and `val/`; in a test under `train/` and
+    `test/`. The same clouds each time, without augmentation, so the gap between the two splits is that between what was
+    seen and what was not, measured at one and the same state of the weights.
+
+    Args:
+        num_clouds: Clouds of each split; as many as there are if it has fewer.
+        every_n_epochs: Score at the end of every n-th epoch's validation; 0 for tests alone.
+        coverage: Give the coverages, whose cost grows with the square of `num_clouds`.
+    """
+
+    def __init__(self, *, num_clouds: int = 100, every_n_epochs: int = 5, coverage: bool = True) -> None:
+        if num_clouds < 1 or every_n_epochs < 0:
+            raise ConfigurationError(
+                f"num_clouds {num_clouds}, every_n_epochs {every_n_epochs}: at least one cloud, every 0 or more epochs"
+            )
+        self.num_clouds, self.every_n_epochs, self.coverage = num_clouds, every_n_epochs, coverage
+        self._clouds: dict[str, Tensor] = {}
+        self._warned = False
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score at the chosen epochs, and whenever validation is asked for by itself."""
+        due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if not trainer.sanity_checking and (due or trainer.state.fn != TrainerFn.FITTING):
+            self._log(trainer, pl_module, ("train", "val"))
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score on the test split, and on the training split beside it."""
+        self._log(trainer, pl_module, ("train", "test"))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002 -- Lightning's signature
+        """Let go of the clouds."""
+        self._clouds.clear()
+
+    def _log(self, trainer: Trainer, pl_module: LightningModule, splits: tuple[str, ...]) -> None:
+        datamodule = clouds_of(trainer)
+        if (reason := obstacle(trainer, pl_module, "reconstruct")) or datamodule is None:
+            if not self._warned:
+                self._warned = True
+                warnings.warn(f"no scores of reconstructions: {reason}", stacklevel=3)
+            return
+        for split in splits:
+            scores = self._score(trainer, pl_module, datamodule, split)
+            pl_module.log_dict({f"{split}/{name}": value for name, value in scores.items()}, sync_dist=True)
+
+    def _score(
+        self, trainer: Trainer, pl_module: LightningModule, datamodule: DataModule, split: str
+    ) -> dict[str, float]:
+        if split not in self._clouds:
+            self._clouds[split] = datamodule.take(split, self.num_clouds).x
+        data = self._clouds[split].to(pl_module.device)
+        with isolate_rng():  # a model that draws while reconstructing must not change what training draws next
+            mine = pl_module.reconstruct(data[my_part(trainer, len(data))])
+        reconstructions = gather_in_order(trainer, mine)
+        return on_rank_zero(trainer, lambda: self._compare(data, reconstructions))
+
+    def _compare(self, data: Tensor, reconstructions: Tensor) -> dict[str, float]:
+        metric = ReconstructionScores(coverage=self.coverage, sync_on_compute=False).to(data.device)  # all is here
+        if not reconstructions.isfinite().all():
+            warnings.warn("the scores of reconstructions are NaN: some hold NaN or infinity", stacklevel=2)
+            return dict.fromkeys(metric.names, math.nan)
+        metric.update(data, reconstructions)
+        return {name: score.item() for name, score in metric.compute().items()}

@@ -1,0 +1,243 @@
+"""A whole evaluation of a set of clouds against a reference, without a trainer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pcgen.errors import ConfigurationError, DataError
+from pcgen.metrics import occupancy
+from pcgen.metrics.bootstrap import Interval, bootstrap_interval, divergence_interval
+from pcgen.metrics.pairs import DISTANCES, matrix, symmetric_matrix
+from pcgen.metrics.protocol import Protocol
+from pcgen.metrics.scores import Scores
+from pcgen.metrics.set_scores import covered_references, exact_mean, matching_distances, neighbor_agreement
+
+Progress = Callable[[int, int], None]
+
+
+class SetEvaluator:
+    """Scores any number of sets against one reference, whose own distances are computed once.
+
+    Args:
+        reference: Clouds (R, M, 3), on the device where the work is to be done.
+        distances: Short names from `DISTANCES`.
+        radius: Of the ball that the data are normalised to. Both sets are scaled by ½ / radius for the
+            Jensen-Shannon divergence, which lives in the ball of radius ½; by this constant and never by a statistic
+            of either set. None leaves the divergence out.
+        resolution: Grid centres on an axis for it.
+        allow_unequal: Let 1-NNA take S ≠ R.
+        both_orientations: Add MMD and COV with generated and reference swapped, as `mmd_cd_swapped`.
+        level: Of the confidence intervals.
+        draws: Of the bootstrap; 0 for no intervals.
+        seed: Of the bootstrap.
+    """
+
+    def __init__(
+        self,
+        reference: Tensor,
+        *,
+        distances: Sequence[str] = ("cd",),
+        radius: float | None = 1.0,
+        resolution: int = 28,
+        allow_unequal: bool = False,
+        both_orientations: bool = False,
+        level: float = 0.95,
+        draws: int = 1000,
+        seed: int = 0,
+    ) -> None:
+        if unknown := sorted(set(distances) - set(DISTANCES)):
+            raise ConfigurationError(f"there is no distance {', '.join(unknown)}; there is {', '.join(DISTANCES)}")
+        if radius is not None and not 0 < radius < float("inf"):
+            raise ConfigurationError(f"radius is {radius}; it is that of the ball the data are normalised to")
+        self.reference = _checked("reference", reference)
+        self.distances = tuple(distances)
+        self.radius, self.resolution = radius, resolution
+        self.allow_unequal, self.both_orientations = allow_unequal, both_orientations
+        self.level, self.draws, self.seed = level, draws, seed
+        self._within: dict[str, Tensor] = {}
+        self._occupancy: Tensor | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the scores it gives."""
+        kinds = ["mmd_{}", "cov_{}", "1nna_{}"] + ["mmd_{}_swapped", "cov_{}_swapped"] * self.both_orientations
+        of_distances = [kind.format(name) for name in self.distances for kind in kinds]
+        return of_distances + ["jsd", "share_outside_ball"] * (self.radius is not None)
+
+    def score(
+        self, generated: Tensor, *, progress: Progress | None = None
+    ) -> tuple[dict[str, float], dict[str, Interval]]:
+        """Score one set.
+
+        Args:
+            generated: Clouds (S, N, 3).
+            progress: Called with the number of pairs of clouds done and to do.
+
+        Returns:
+            Values and intervals by name.
+
+        Raises:
+            DataError: If a set is not (S, N, 3), empty or not finite.
+            ConfigurationError: If S ≠ R and that was not allowed.
+        """
+        generated = _checked("generated", generated).to(self.reference)
+        S, R = len(generated), len(self.reference)
+        if S != R and not self.allow_unequal:
+            raise ConfigurationError(
+                f"{S} generated clouds against {R} references: 1-NNA wants as many of each; draw {R}, or allow unequal"
+            )
+        missing = sum(name not in self._within for name in self.distances) * R * (R + 1) // 2
+        count = _Counter(progress, len(self.distances) * (S * R + S * (S + 1) // 2) + missing)
+        values: dict[str, float] = {}
+        intervals: dict[str, Interval] = {}
+        for name in self.distances:
+            self._score_distance(name, generated, count, values, intervals)
+        if self.radius is not None:
+            self._score_occupancy(generated, self.radius, values, intervals)
+        return values, intervals
+
+    def _score_distance(
+        self, name: str, generated: Tensor, count: "_Counter", values: dict[str, float], intervals: dict[str, Interval]
+    ) -> None:
+        pairwise = DISTANCES[name].pairwise
+        if name not in self._within:
+            self._within[name] = symmetric_matrix(pairwise, self.reference, count)
+        d_ss, d_rr = symmetric_matrix(pairwise, generated, count), self._within[name]
+        d_sr = matrix(pairwise, generated, self.reference, count)
+        terms: dict[str, tuple[Tensor, ...]] = {
+            f"mmd_{name}": (matching_distances(d_sr),),
+            f"cov_{name}": (covered_references(d_sr),),
+            f"1nna_{name}": neighbor_agreement(d_ss, d_sr, d_rr),
+        }
+        if self.both_orientations:
+            terms[f"mmd_{name}_swapped"] = (matching_distances(d_sr.T),)
+            terms[f"cov_{name}_swapped"] = (covered_references(d_sr.T),)
+        for key, groups in terms.items():
+            values[key] = exact_mean(torch.cat(groups)).item()
+            if self.draws:
+                intervals[key] = bootstrap_interval(*groups, level=self.level, draws=self.draws, seed=self.seed)
+
+    def _score_occupancy(
+        self, generated: Tensor, radius: float, values: dict[str, float], intervals: dict[str, Interval]
+    ) -> None:
+        scale = occupancy.RADIUS / radius
+        if self._occupancy is None:
+            self._occupancy = occupancy.cloud_occupancy(self.reference * scale, resolution=self.resolution)
+        counts = occupancy.cloud_occupancy(generated * scale, resolution=self.resolution)
+        values["jsd"] = occupancy.occupancy_divergence(counts.sum(0), self._occupancy.sum(0)).item()
+        values["share_outside_ball"] = occupancy.share_outside_ball(generated, radius=radius).item()
+        if self.draws:
+            draws = min(self.draws, 200)  # each draw is a product with 10 306 cells; 200 settle the second digit
+            intervals["jsd"] = divergence_interval(
+                counts, self._occupancy, level=self.level, draws=draws, seed=self.seed
+            )
+
+    def protocol(self, generated: Tensor, **others: Any) -> Protocol:
+        """Say how the scores of a set are measured; `others` are the fields that only the caller knows."""
+        return Protocol(
+            num_reference=len(self.reference),
+            num_generated=len(generated),
+            num_points=self.reference.shape[1],
+            num_generated_points=generated.shape[1],
+            distances={name: DISTANCES[name].definition for name in self.distances},
+            jsd_radius=self.radius,
+            jsd_resolution=None if self.radius is None else self.resolution,
+            seed=self.seed,
+            **others,
+        )
+
+
+def evaluate_sets(
+    generated: Tensor,
+    reference: Tensor,
+    *,
+    oracle: Tensor | None = None,
+    data: str = "",
+    split: str = "",
+    normalization: Mapping[str, Any] | None = None,
+    chunk: int | None = None,
+    distances: Sequence[str] = ("cd",),
+    radius: float | None = 1.0,
+    resolution: int = 28,
+    allow_unequal: bool = False,
+    both_orientations: bool = False,
+    level: float = 0.95,
+    draws: int = 1000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Scores:
+    """Score generated clouds against a reference: MMD, COV, 1-NNA under each distance, and JSD.
+
+    The work is done on the device of the reference; the clouds are taken as they are, so both sets and the oracle
+    must be normalised alike.
+
+    Args:
+        generated: (S, N, 3).
+        reference: (R, M, 3).
+        oracle: Random training clouds, as many as generated; their scores stand beside the model's.
+        data: Name of the reference, for the protocol.
+        split: Its split, for the protocol.
+        normalization: What was applied to the data, for the protocol.
+        chunk: Samples drawn at once, for the protocol; None if they came from a file.
+        distances: Short names; see `DISTANCES`.
+        radius: Of the ball that the data are normalised to (`ball_radius` reads it off a normalisation); None leaves
+            the Jensen-Shannon divergence out.
+        resolution: Its grid's centres on an axis.
+        allow_unequal: Take S ≠ R, where equal distributions give a 1-NNA above 50 %.
+        both_orientations: Add MMD and COV with the two sets swapped.
+        level: Of the confidence intervals.
+        draws: Of the bootstrap; 0 for no intervals.
+        seed: Of the bootstrap, and for the protocol that of the samples.
+        progress: Called with the number of pairs of clouds done and to do.
+
+    Returns:
+        The scores with their protocol.
+
+    Raises:
+        DataError: If a set is empty, of another shape, or holds NaN or infinity.
+        ConfigurationError: If the numbers of clouds differ (unless allowed), or an argument is out of range.
+    """
+    evaluator = SetEvaluator(
+        reference, distances=distances, radius=radius, resolution=resolution, allow_unequal=allow_unequal,
+        both_orientations=both_orientations, level=level, draws=draws, seed=seed,
+    )  # fmt: skip
+    rows = 1 if oracle is None else 2
+    values, intervals = evaluator.score(generated, progress=_share(progress, 0, rows))
+    result = Scores(
+        values, evaluator.protocol(generated, data=data, split=split, chunk=chunk,
+                                   normalization=dict(normalization or {})), intervals,
+    )  # fmt: skip
+    if oracle is None:
+        return result
+    oracle_row = evaluator.score(oracle, progress=_share(progress, 1, rows))
+    return Scores(result.values, result.protocol, result.intervals, *oracle_row)
+
+
+class _Counter:
+    """Adds up the pairs done."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def __call__(self, pairs: int) -> None:
+        self.done += pairs
+        if self.progress is not None:
+            self.progress(self.done, self.total)
+
+
+def _share(progress: Progress | None, part: int, parts: int) -> Progress | None:
+    """Report one row's progress as that of a whole of equal parts."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(part * total + done, parts * total)
+
+
+def _checked(name: str, clouds: Tensor) -> Tensor:
+    if clouds.ndim != 3 or clouds.shape[-1] != 3 or not clouds.numel():
+        raise DataError(f"the {name} clouds have shape {tuple(clouds.shape)}; give (S, N, 3), at least one cloud")
+    if not torch.isfinite(clouds).all():
+        bad = int((~torch.isfinite(clouds)).any(-1).any(-1).sum())
+        raise DataError(f"{bad} of the {len(clouds)} {name} clouds hold NaN or infinity: no score is made of them")
+    return clouds

@@ -1,0 +1,86 @@
+"""Every metric as a function: tensors in, tensor out.
+
+d[i, j] is the distance of generated cloud i to reference cloud j, (S, R).
+"""
+
+from torch import Tensor
+
+from pcgen.errors import DataError
+from pcgen.metrics.bootstrap import bootstrap_interval, divergence_interval
+from pcgen.metrics.occupancy import cloud_occupancy, jensen_shannon_divergence, share_outside_ball
+from pcgen.metrics.pairs import PairwiseDistance
+from pcgen.metrics.set_scores import (
+    coverage,
+    covered_references,
+    exact_mean,
+    matching_distances,
+    minimum_matching_distance,
+    neighbor_agreement,
+    one_nearest_neighbor_accuracy,
+    reconstruction_agreement,
+)
+from pcgen.ops import pairwise_chamfer_distance
+
+__all__ = [
+    "bootstrap_interval",
+    "cloud_occupancy",
+    "coverage",
+    "covered_references",
+    "divergence_interval",
+    "jensen_shannon_divergence",
+    "matching_distances",
+    "minimum_matching_distance",
+    "neighbor_agreement",
+    "one_nearest_neighbor_accuracy",
+    "own_reconstruction_coverage",
+    "reconstruction_agreement",
+    "reconstruction_coverage",
+    "share_outside_ball",
+]
+
+
+def reconstruction_coverage(
+    data: Tensor, reconstructions: Tensor, *, distance: PairwiseDistance = pairwise_chamfer_distance
+) -> Tensor:
+    """Share of the data whose nearest other cloud, among all the data and all the reconstructions, is a reconstruction.
+
+    Higher is better. A blurred mean shape may stand near everything and cover much; `own_reconstruction_coverage`
+    is the stricter count. Where several clouds are equally near, the share of them that are reconstructions counts.
+
+    Args:
+        data: (n, N, 3).
+        reconstructions: (n, M, 3), one for each datum in the same order.
+        distance: (a, b) to (len(a), len(b)).
+
+    Returns:
+        Scalar float64 in [0, 1].
+
+    Raises:
+        DataError: If there are not as many reconstructions as data, or a distance is NaN or infinite.
+    """
+    return exact_mean(_agreement(data, reconstructions, distance)[0])
+
+
+def own_reconstruction_coverage(
+    data: Tensor, reconstructions: Tensor, *, distance: PairwiseDistance = pairwise_chamfer_distance
+) -> Tensor:
+    """Share of the data whose nearest other cloud, among all the data and all the reconstructions, is its own.
+
+    Args:
+        data: (n, N, 3).
+        reconstructions: (n, M, 3), one for each datum in the same order.
+        distance: (a, b) to (len(a), len(b)).
+
+    Returns:
+        Scalar float64 in [0, 1], at most `reconstruction_coverage`.
+
+    Raises:
+        DataError: If there are not as many reconstructions as data, or a distance is NaN or infinite.
+    """
+    return exact_mean(_agreement(data, reconstructions, distance)[1])
+
+
+def _agreement(data: Tensor, reconstructions: Tensor, distance: PairwiseDistance) -> tuple[Tensor, Tensor]:
+    if len(data) != len(reconstructions) or not len(data):
+        raise DataError(f"{len(reconstructions)} reconstructions of {len(data)} data: give one for each, at least one")
+    return reconstruction_agreement(distance(data, data), distance(data, reconstructions))

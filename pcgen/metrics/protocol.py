@@ -1,0 +1,134 @@
+"""How a score was measured: without it a score is a number."""
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping
+from pathlib import PurePath
+from typing import Any, Self
+
+from pcgen import __version__
+from pcgen.errors import ConfigurationError, DataError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What two scores must have in common to be compared. Plain values alone.
+
+    Attributes:
+        data: Name of the reference data.
+        split: Split of it.
+        num_reference: Reference shapes.
+        num_generated: Generated shapes, or reconstructions.
+        num_points: Points of a reference cloud.
+        num_generated_points: Points of a generated cloud.
+        normalization: What was applied to the data, as plain values; {} for none.
+        distances: What stands behind each distance's short name: kind, reduction, solver.
+        jsd_radius: Radius of the ball that was scaled to ½ for the Jensen-Shannon divergence; None without it.
+        jsd_resolution: Grid centres on an axis.
+        seed: Of the samples, of the oracle's subset and of the intervals.
+        chunk: Samples drawn at once, which is part of the seed; None for clouds that came from a file.
+        extractor: Identity of the network whose features were compared, if any.
+        version: Of the code.
+    """
+
+    data: str
+    split: str
+    num_reference: int
+    num_generated: int
+    num_points: int
+    num_generated_points: int
+    normalization: dict[str, Any]
+    distances: dict[str, str]
+    jsd_radius: float | None = None
+    jsd_resolution: int | None = None
+    seed: int = 0
+    chunk: int | None = None
+    extractor: str | None = None
+    version: str = __version__
+
+    def differences(self, other: "Protocol") -> dict[str, tuple[Any, Any]]:
+        """Give the fields in which the other protocol differs, with both values."""
+        mine, theirs = self.to_plain(), other.to_plain()
+        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+
+    def require_same(self, other: "Protocol", *, ignore: Collection[str] = ()) -> None:
+        """Refuse to compare with a score of another protocol.
+
+        Args:
+            other: The other score's.
+            ignore: Fields that may differ.
+
+        Raises:
+            ConfigurationError: With everything that differs.
+        """
+        names = {field.name for field in dataclasses.fields(self)}
+        if unknown := sorted(set(ignore) - names):
+            raise ConfigurationError(f"a protocol has no {', '.join(unknown)}; it has {', '.join(sorted(names))}")
+        differ = {name: pair for name, pair in self.differences(other).items() if name not in ignore}
+        if differ:
+            listed = "; ".join(f"{name} {mine!r} against {theirs!r}" for name, (mine, theirs) in differ.items())
+            raise ConfigurationError(f"scores of different protocols are not compared: {listed} (ignore={[*differ]})")
+
+    def describe(self) -> str:
+        """Give it as one line for people, without what is empty."""
+        plain = {name: value for name, value in self.to_plain().items() if value not in (None, {}, "")}
+        return ", ".join(f"{name.replace('_', ' ')} {_words(value)}" for name, value in plain.items())
+
+    def to_plain(self) -> dict[str, Any]:
+        """Give it as plain values, with lists for tuples, as JSON would."""
+        return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+        """Make it from what `to_plain` gave.
+
+        Raises:
+            DataError: If fields are missing or unknown.
+        """
+        try:
+            return cls(**plain)
+        except TypeError as error:
+            raise DataError(f"not the protocol of a score: {error}") from error
+
+
+def ball_radius(normalization: Mapping[str, Any]) -> float | None:
+    """Give the radius of the ball about the origin that normalised data lie in.
+
+    Args:
+        normalization: As a datamodule gives it: `scope`, `region` ("ball" or "box") and `radius` (half the side of
+            the box).
+
+    Returns:
+        The radius; for a box that of its corners; None where nothing is known.
+    """
+    if normalization.get("scope", "none") == "none" or "radius" not in normalization:
+        return None
+    return float(normalization["radius"]) * (math.sqrt(3) if normalization.get("region") == "box" else 1)
+
+
+def data_name(kind: str, info: Mapping[str, Any]) -> str:
+    """Name data for a protocol: the same on every machine, so without the folder they lie in.
+
+    Args:
+        kind: Of data, for those that come from no file.
+        info: `DataModule.info()`, or as much of it as is known.
+
+    Returns:
+        Such as `modelnet10.h5 (chair)`.
+    """
+    arguments = (info.get("recipe") or {}).get("init_args") or {}
+    source = next((str(arguments[key]) for key in ("path", "file", "root") if arguments.get(key)), "")
+    classes = ", ".join(info.get("class_names") or ())
+    return (PurePath(source).name or kind) + (f" ({classes})" if classes else "")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{name}: {_words(each)}" for name, each in value.items() if each is not None) + ")"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
