@@ -7,7 +7,7 @@
 """
 
 from pcgen.viz.embedding import principal_components, tsne
-from pcgen.viz.figures import draw_clouds, draw_images, draw_interpolations, draw_rows, draw_samples, grid_of_pairs
+from pcgen.viz.figures import draw_clouds, draw_images, draw_interpolations, draw_pairs, draw_rows, draw_samples
 from pcgen.viz.layout import Image, beside, save_png
 from pcgen.viz.plots import draw_curves, draw_embedding
 
@@ -19,9 +19,9 @@ __all__ = [
     "draw_embedding",
     "draw_images",
     "draw_interpolations",
+    "draw_pairs",
     "draw_rows",
     "draw_samples",
-    "grid_of_pairs",
     "principal_components",
     "save_png",
     "tsne",

@@ -49,14 +49,18 @@ def tsne(codes: ArrayLike, *, perplexity: float = 30.0, seed: int = 0) -> NDArra
         DataError: If there are fewer than five codes or one is NaN or infinite.
     """
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     z = _checked(codes)
     if len(z) < LEAST_FOR_TSNE:
         raise DataError(f"t-SNE of {len(z)} codes; give at least {LEAST_FOR_TSNE}")
     start = principal_components(z)[0]
-    start = start * (1e-4 / max(start[:, 0].std(), 1e-300))  # scikit-learn's own way to start from the components
+    start = start * (1e-4 / max(start[:, 0].std(), 1e-300))  # as scikit-learn scales them
     layout: Any = TSNE(perplexity=min(perplexity, (len(z) - 1) / 3), init=start, random_state=seed)
-    return np.asarray(layout.fit_transform(z), dtype=np.float64)
+    # Its threads meet thousands of times and wait by spinning: with other work on the cores, a data loader's say, two
+    # threads were measured 15 times slower than one (500 points: 30 s against 2 s).
+    with threadpool_limits(1):
+        return np.asarray(layout.fit_transform(z), dtype=np.float64)
 
 
 def _checked(codes: ArrayLike) -> NDArray[np.float64]:

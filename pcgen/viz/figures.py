@@ -144,7 +144,7 @@ def draw_rows(
     return arrange(cells, titles=words, labels=labels, heading=heading)
 
 
-def grid_of_pairs(
+def draw_pairs(
     originals: ArrayLike,
     reconstructions: ArrayLike,
     *,
@@ -174,16 +174,18 @@ def grid_of_pairs(
 
 def draw_interpolations(
     walks: ArrayLike,
+    ends: ArrayLike | None = None,
     *,
     labels: Sequence[str] | None = None,
     up_axis: int = 2,
     size: int = 160,
     heading: str = "",
 ) -> Image:
-    """Draw walks from one datum to another, one in each row, all stations of a walk in one frame.
+    """Draw walks from one datum to another, one in each row, everything in a row in one frame.
 
     Args:
-        walks: (S, B, N, 3) or (S, B, C, H, W): S stations of B walks, as `GenerativeModel.interpolate` gives them.
+        walks: (B, S, N, 3) or (B, S, C, H, W): S stations of B walks.
+        ends: The data (B, 2, M, 3) or (B, 2, C, H, W) between which the walks go, drawn outside of them, or None.
         labels: Words left of each of the B rows.
         up_axis: Which coordinate points up.
         size: Pixels along each side of a cloud's cell.
@@ -195,25 +197,34 @@ def draw_interpolations(
     Raises:
         DataError: If there is no walk or no station, or a value is NaN or infinite.
     """
-    walks = np.asarray(walks)
-    if walks.ndim not in (4, 5) or 0 in walks.shape:
-        raise DataError(f"walks have shape {walks.shape}; give (S, B, N, 3) or (S, B, C, H, W), none of them zero")
-    rows = list(np.swapaxes(walks, 0, 1))  # B of (S, …)
-    likes = [np.broadcast_to(row.reshape(-1, 3), (len(row), row.size // 3, 3)) for row in rows]
-    titles = [f"{100 * k / max(len(walks) - 1, 1):.0f} %" for k in range(len(walks))]
-    clouds = walks.ndim == 4
-    return draw_rows(
-        rows,
-        labels=labels,
-        titles=titles,
-        likes=likes if clouds else None,
-        up_axis=up_axis,
-        size=size,
-        heading=heading,
-    )
+    walks = _checked_walks(walks, "walks")
+    titles = [f"{100 * k / max(walks.shape[1] - 1, 1):.0f} %" for k in range(walks.shape[1])]
+    rows: list[list[Array]] = [list(walk) for walk in walks]  # B of S of (N, 3) or (C, H, W)
+    if ends is not None:
+        pairs = _checked_walks(ends, "ends")
+        if pairs.shape[:2] != (len(walks), 2):
+            raise DataError(f"ends has shape {pairs.shape} for {len(walks)} walks; give two for each")
+        rows = [[pair[0], *row, pair[1]] for pair, row in zip(pairs, rows, strict=True)]
+        titles = ["from", *titles, "to"]
+    camera = Camera(up_axis=up_axis)
+    cells = [_walk_cells(row, camera, size) if walks.ndim == 4 else _image_cells(np.stack(row)) for row in rows]
+    return arrange(cells, titles=[titles, *[[]] * (len(rows) - 1)], labels=labels, heading=heading)
 
 
 # ── cells ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _walk_cells(row: list[Array], camera: Camera, size: int) -> list[Image]:
+    everything = np.concatenate(row)[None]  # (1, all points, 3): one frame for the row
+    return [_cloud_cells(cloud[None], like=everything, camera=camera, size=size)[0] for cloud in row]
+
+
+def _checked_walks(walks: ArrayLike, name: str) -> Array:
+    array = np.asarray(walks, dtype=np.float64)
+    if array.ndim not in (4, 5) or 0 in array.shape:
+        raise DataError(f"{name} has shape {array.shape}; give (B, S, N, 3) or (B, S, C, H, W), none of them zero")
+    _check_finite(array, name)
+    return array
 
 
 def _cloud_cells(

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcgen.errors import DataError
-from pcgen.viz.layout import Image
+from pcgen.viz.layout import PAPER, Image
 from pcgen.viz.palette import CLASS_COLORS, class_style
 
 DPI = 110
@@ -55,6 +55,7 @@ def draw_embedding(
     axes.set(title=title, xlabel=axis_names[0], ylabel=axis_names[1])
     if not any(axis_names):
         axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
     return _pixels(figure)
 
 
@@ -145,10 +146,11 @@ def _figure(*, width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor=(PAPER / 255,) * 3)
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, panels)
     for one in np.atleast_1d(axes):
+        one.set_facecolor("white")
         one.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
