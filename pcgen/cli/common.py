@@ -148,7 +148,7 @@ def model_data(model: "GenerativeModel", arguments: argparse.Namespace) -> Model
 
     clouds, split = read_selected(arguments.data, arguments.split, _classes(arguments, model), arguments.seed)
     N = (model.data_info or {}).get("sample_shape", clouds.points.shape[1:])[0]
-    if N < clouds.points.shape[1]:
+    if clouds.points.shape[1] > N:
         clouds = clouds.resample(N, seed=arguments.seed)
     x, center, scale = normalization(model).apply(clouds.points)
     return ModelData(torch.from_numpy(x), center, scale, clouds.name, str(arguments.data), split)
@@ -251,11 +251,16 @@ def say(text: str) -> None:
 def progress(description: str, total: int) -> Iterator[Any]:
     """Show a bar with the remaining time while work goes on; yields a function that takes the number of steps done."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=total)
         yield lambda steps: bar.advance(task, steps)
-
-

@@ -41,6 +41,4 @@ def _row(data: common.ModelData, word: str, flag: str) -> int:
     if word.isdigit() and int(word) < len(data.x):
         return int(word)
     few = ", ".join(data.name[:3])
-    raise ConfigurationError(
-        f"{flag} {word}: {data.source} has rows 0 to {len(data.x) - 1}, and names such as {few}"
-    )
+    raise ConfigurationError(f"{flag} {word}: {data.source} has rows 0 to {len(data.x) - 1}, and names such as {few}")

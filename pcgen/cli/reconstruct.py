@@ -43,7 +43,5 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.png is not None:
         from pcgen.viz import draw_pairs
 
-        common.write_picture(
-            arguments, draw_pairs(x[:DRAWN].numpy(), y[:DRAWN].numpy(), up_axis=common.up_axis(model))
-        )
+        common.write_picture(arguments, draw_pairs(x[:DRAWN].numpy(), y[:DRAWN].numpy(), up_axis=common.up_axis(model)))
     return 0

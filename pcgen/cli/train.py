@@ -1,13 +1,14 @@
 """`pcgen fit | validate | test | predict`: the Lightning CLI over the zoo, with a folder of its own for every run."""
 
 import os
-import re
 import sys
 from datetime import datetime
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -30,6 +31,8 @@ class Parser(LightningArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> Any:
         """Raise the error instead of printing the usage of four hundred options."""
+        if not self.exit_on_error:  # the parser of a part: what it says ends up inside the whole's message
+            super().error(message, ex)
         raise ConfigurationError(explain(message, self)) from ex
 
 
@@ -99,7 +102,7 @@ def train(words: list[str]) -> int:
 
     set_parsing_settings(docstring_parse_attribute_docstrings=False)
     sys.argv = sys.argv[:1]  # Lightning warns where arguments are given twice
-    TrainCLI(words[0], [_shipped(w, before) for before, w in zip(["", *words], words, strict=False)])
+    TrainCLI(words[0], [_config_word(word, before) for before, word in pairwise(["", *words])])
     return 0
 
 
@@ -122,16 +125,36 @@ def _class_name(part: Namespace) -> str:
     return str(part.class_path).rpartition(".")[2].lower()
 
 
-def _shipped(word: str, before: str) -> str:
-    """Find a config among the shipped ones where no such file is here: `--config quickstart`."""
+def _config_word(word: str, before: str) -> str:
+    """Resolve a config's name and check that it is YAML; any other word is left as it is."""
     flag, _, value = word.rpartition("=")
-    if not (flag in {"--config", "-c"} or (before in {"--config", "-c"} and not flag)) or Path(value).exists():
-        return word
-    file = resources.files("pcgen.configs") / (re.sub(r"\.ya?ml$", "", Path(value).name) + ".yaml")
-    if file.is_file():
-        return f"{flag}={file}" if flag else str(file)
-    shipped = sorted(f.name for f in resources.files("pcgen.configs").iterdir() if f.name.endswith(".yaml"))
-    raise ConfigurationError(f"there is no config {value!r}, here or among the shipped ones: {', '.join(shipped)}")
+    if flag in {"--config", "-c"}:
+        return f"{flag}={_checked(_find_config(value))}"
+    return str(_checked(_find_config(word))) if before in {"--config", "-c"} else word
+
+
+def _find_config(name: str) -> Path:
+    """Find a config here, or among the shipped ones: `--config quickstart`."""
+    if Path(name).is_file():
+        return Path(name)
+    folder = resources.files("pcgen.configs")
+    shipped = sorted(f.name for f in folder.iterdir() if f.name.endswith(".yaml"))
+    if (file := f"{Path(name).name.removesuffix('.yaml')}.yaml") in shipped:
+        return Path(str(folder / file))
+    raise ConfigurationError(f"there is no config {name!r}, here or among the shipped ones: {', '.join(shipped)}")
+
+
+def _checked(file: Path) -> Path:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ConfigurationError(f"{file}, line {line}: not YAML: {error.problem}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{file} is not a text file, so not a config") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{file} holds no sections; a config has model:, data: and trainer:")
+    return file
 
 
 def _loggers(configured: Any, folder: Path) -> list[Namespace]:

@@ -65,6 +65,7 @@ class PointwiseMLP(nn.Module):
         self.layers = MLP(in_features, widths, batch_norm=batch_norm)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Give the pooled features (B, F) of (B, N, C)."""
         # One tall matrix: batch normalisation then runs over batch and points, and the products are plain GEMMs.
         h: Tensor = self.layers(x.flatten(0, 1)).unflatten(0, x.shape[:2])  # (B, N, F)
         return h.amax(1) if self.pool == "max" else h.mean(1)
@@ -83,5 +84,6 @@ class InputTransform(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Give a matrix (B, 3, 3) for each cloud (B, N, 3)."""
         residual: Tensor = self.head(self.points(x))
         return torch.eye(3, dtype=x.dtype, device=x.device) + residual.unflatten(1, (3, 3))
