@@ -16,7 +16,7 @@ from pcgen.errors import ConfigurationError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pcgen.base import GenerativeModel
+    from pcgen.base import DataModule, GenerativeModel
 
 CLOUD_SUFFIXES = (".h5", ".npy", ".npz", ".ply", ".xyz")
 
@@ -163,7 +163,12 @@ def normalization(model: "GenerativeModel") -> Any:
 
 
 def read_selected(
-    path: str | Path, split: str | None, classes: tuple[list[str], bool] | None, seed: int
+    path: str | Path,
+    split: str | None,
+    classes: tuple[list[str], bool] | None,
+    seed: int,
+    *,
+    missing_ok: bool = False,
 ) -> tuple[Any, str | None]:
     """Read clouds and keep a split and some classes.
 
@@ -172,6 +177,7 @@ def read_selected(
         split: None takes the test split where there is one.
         classes: Names, and whether they were asked for; those that were not are passed over where the file lacks them.
         seed: For meshes, and for subsets of points.
+        missing_ok: Give None instead of an error where there is no such split.
 
     Returns:
         The CloudSet and the split that was taken.
@@ -181,6 +187,8 @@ def read_selected(
     clouds = read_clouds(path, seed=seed)
     if split is None and clouds.split is not None and "test" in clouds.split:
         split = "test"
+    if missing_ok and (clouds.split is None or split not in clouds.split):
+        return None, split
     names, asked = classes if classes is not None else (None, False)
     if names is not None and not asked and not set(names) <= set(clouds.class_names):
         names = None
@@ -200,22 +208,42 @@ def split_list(text: str) -> list[str]:
 
 
 def _training_data(model: "GenerativeModel", arguments: argparse.Namespace) -> ModelData:
-    import numpy as np
-
-    from pcgen.recipe import build
-
     if model.data_info is None:
         raise ConfigurationError("the checkpoint does not say what data it was trained on: name a file of clouds")
     if arguments.classes is not None:
         raise ConfigurationError("--classes selects from a file: name one, or leave it out for the training data's own")
     split = arguments.split or "test"
-    datamodule = build(model.data_info["recipe"], trust=arguments.trust, where="data")
-    datamodule.prepare_data()
-    datamodule.setup("test")
+    datamodule = _datamodule(model, trust=arguments.trust)
     x = datamodule.take(split).x
     names = tuple(f"{split}_{i:05d}" for i in range(len(x)))
-    name = type(datamodule).__name__
-    return ModelData(x, np.zeros((len(x), 3)), np.ones(len(x)), names, name, split)
+    return ModelData(x, np.zeros((len(x), 3)), np.ones(len(x)), names, type(datamodule).__name__, split)
+
+
+def _datamodule(model: "GenerativeModel", *, trust: bool) -> "DataModule":
+    """Make the datamodule again that the model was trained on."""
+    from pcgen.recipe import build
+
+    assert model.data_info is not None
+    datamodule: DataModule = build(model.data_info["recipe"], trust=trust, where="data")
+    datamodule.prepare_data()
+    datamodule.setup("test")
+    return datamodule
+
+
+def training_clouds(model: "GenerativeModel", arguments: argparse.Namespace, split: str | None) -> "Tensor | None":
+    """Give the training split (K, N, 3) of the source that `model_data` read, normalised; None where it has none."""
+    if split in {None, "train"}:
+        return None
+    if arguments.data is None:
+        return _datamodule(model, trust=arguments.trust).take("train").x
+    import torch
+
+    train, _ = read_selected(arguments.data, "train", _classes(arguments, model), arguments.seed, missing_ok=True)
+    if train is None:
+        return None
+    N = (model.data_info or {}).get("sample_shape", train.points.shape[1:])[0]
+    points = train.resample(N, seed=arguments.seed).points if train.points.shape[1] > N else train.points
+    return torch.from_numpy(normalization(model).apply(points)[0])
 
 
 def write_results(arguments: argparse.Namespace, points: NDArray[np.float32], **known: Any) -> None:
@@ -248,8 +276,8 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Any]:
-    """Show a bar with the remaining time while work goes on; yields a function that takes the number of steps done."""
+def progress(description: str) -> Iterator[Any]:
+    """Show a bar with the remaining time while work goes on; yields a function of (done, total)."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -262,5 +290,5 @@ def progress(description: str, total: int) -> Iterator[Any]:
 
     columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(description, total=total)
-        yield lambda steps: bar.advance(task, steps)
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

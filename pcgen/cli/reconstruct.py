@@ -31,11 +31,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     from pcgen.ops import chamfer_distance
 
-    with common.progress("reconstructing", len(x)) as advance:
+    with common.progress("reconstructing") as advance:
         parts = []
         for part in x.split(model.chunk_size):
             parts.append(model.reconstruct(part).cpu())
-            advance(len(part))
+            advance(sum(map(len, parts)), len(x))
     y = torch.cat(parts)
     rows = slice(0, len(x))
     common.write_results(arguments, data.undo(y, rows), name=data.name[rows], up_axis=common.up_axis(model))

@@ -24,7 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     model = common.load_model(arguments, needs="sample")
     from pcgen.metrics import draw
 
-    with common.progress("sampling", arguments.n) as advance:
+    with common.progress("sampling") as advance:
         clouds = draw(model, arguments.n, arguments.seed, progress=advance).cpu().numpy()
     common.write_results(arguments, clouds, up_axis=common.up_axis(model))
     if arguments.png is not None:
