@@ -1,1 +1,17 @@
-"""datamodules."""
+"""Data for the zoo: each a LightningDataModule that yields `pcgen.base.Batch`es and says what they are."""
+
+from pcgen.datamodules.augmentations import Augmentation, Dropout, Jitter, RotateUp, Scale
+from pcgen.datamodules.clouds import CloudDataModule
+from pcgen.datamodules.point_clouds import PointClouds
+from pcgen.datamodules.shapes import Shapes
+
+__all__ = [
+    "Augmentation",
+    "CloudDataModule",
+    "Dropout",
+    "Jitter",
+    "PointClouds",
+    "RotateUp",
+    "Scale",
+    "Shapes",
+]

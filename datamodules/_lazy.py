@@ -1,0 +1,102 @@
+"""Clouds that stay in their HDF5 file: gathered, thinned and normalised a batch at a time."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pcgen.io import LazyClouds, Normalization
+from pcgen.io.cloudset import resample
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+_CHUNK = 256  # clouds read at once where all must be seen
+
+
+class Lazy:
+    """Clouds (K, M, 3) in a file, which give the same numbers as they would in memory.
+
+    Args:
+        clouds: The file's rows.
+        names: Of the clouds (K,), which decide their subsets.
+        num_points: Points to keep of each cloud.
+        seed: Of the subsets.
+        normalization: Applied to what is gathered, once it is known.
+    """
+
+    def __init__(
+        self,
+        clouds: LazyClouds,
+        names: tuple[str, ...],
+        num_points: int,
+        seed: int,
+        normalization: Normalization | None = None,
+    ) -> None:
+        self.clouds, self.names, self.num_points, self.seed = clouds, names, num_points, seed
+        self.normalization = normalization
+        self.shape: tuple[int, int, int] = (len(names), num_points, 3)
+
+    def part(self, rows: Ints, normalization: Normalization) -> "Lazy":
+        """Give some of the clouds, normalised."""
+        names = tuple(self.names[i] for i in rows)
+        return Lazy(
+            LazyClouds(self.clouds.path, self.clouds.rows[rows]), names, self.num_points, self.seed, normalization
+        )
+
+    def raw(self, rows: Ints) -> NDArray[np.float32]:
+        """Give clouds (B, M, 3) as the file has them."""
+        points = self.clouds.gather(rows)
+        if points.shape[1] == self.num_points or not len(points):
+            return points[:, : self.num_points]
+        kept = [resample(p, self.num_points, self.seed, self.names[i]) for p, i in zip(points, rows, strict=True)]
+        return np.stack(kept)
+
+    def gather(self, rows: Ints) -> Tensor:
+        """Give clouds (B, M, 3), normalised."""
+        x = self.raw(rows)
+        if self.normalization is not None and len(x):
+            x = self.normalization.apply(x)[0]
+        return torch.from_numpy(x)
+
+    def chunks(self, rows: Ints) -> Iterator[NDArray[np.float32]]:
+        """Give some clouds as the file has them, a chunk at a time."""
+        for start in range(0, len(rows), _CHUNK):
+            yield self.raw(rows[start : start + _CHUNK])
+
+    def offsets(self) -> tuple[Floats, Floats]:
+        """Give what normalisation takes away from each cloud: center (K, 3) and scale (K,)."""
+        return self._offsets
+
+    @cached_property
+    def _offsets(self) -> tuple[Floats, Floats]:
+        normalization = self.normalization or Normalization(scope="none")
+        parts = [normalization.apply(x)[1:] for x in self.chunks(np.arange(len(self.names)))]
+        return np.concatenate([c for c, _ in parts]), np.concatenate([s for _, s in parts])
+
+
+def fit_lazily(normalization: Normalization, clouds: Lazy, rows: Ints) -> Normalization:
+    """Do what `Normalization.fit` does for clouds that do not lie in memory.
+
+    Args:
+        normalization: Unfitted.
+        clouds: All clouds.
+        rows: Those of the training split.
+
+    Returns:
+        The fitted normalisation.
+    """
+    if normalization.scope != "set":
+        return normalization
+    if normalization.region == "box":
+        low = np.min([x.min((0, 1)) for x in clouds.chunks(rows)], axis=0)
+        high = np.max([x.max((0, 1)) for x in clouds.chunks(rows)], axis=0)
+        return normalization.fit(np.stack([low, high])[None])
+    total = sum((x.sum((0, 1), dtype=np.float64) for x in clouds.chunks(rows)), np.zeros(3))
+    center = total / (len(rows) * clouds.num_points)
+    reach = max(float(np.linalg.norm(x - center, axis=-1).max()) for x in clouds.chunks(rows))
+    x, y, z = center.tolist()
+    return replace(normalization, center=(x, y, z), scale=reach / normalization.radius)

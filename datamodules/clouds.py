@@ -1,0 +1,357 @@
+"""What all datamodules of clouds share: splits, normalisation, batches."""
+
+import zlib
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from pcgen.base import Batch, DataModule
+from pcgen.datamodules._lazy import Lazy, fit_lazily
+from pcgen.datamodules._loading import Batches, Draw, EvalSampler, InMemory, Loader, Points, TrainSampler
+from pcgen.datamodules.augmentations import Augmentation
+from pcgen.errors import ConfigurationError, DataError
+from pcgen.io import CloudSet, Normalization
+from pcgen.io.cloudset import resample as draw_points
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+_SPLIT_NAMES = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a datamodule has found: clouds with their splits, in memory or in a file.
+
+    Attributes:
+        clouds: Points (K, M, 3) and what is known of them; of `lazy` clouds everything but the points.
+        lazy: The clouds that stay in their file.
+    """
+
+    clouds: CloudSet
+    lazy: Lazy | None = None
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, ready to be gathered from."""
+
+    points: Points  # (K, M, 3) normalised
+    rows: Ints  # of the source (K,)
+    label: Tensor | None
+    factors: Tensor | None
+    name: tuple[str, ...]
+    offsets: tuple[Floats, Floats] | None = field(default=None, compare=False)  # of clouds in memory
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class CloudDataModule(DataModule):
+    """Base of datamodules of clouds; a subclass says in `load` where they come from.
+
+    Splits are fixed and disjoint. Where the source has no validation split, a share of its training clouds is held
+    out, class by class, by `split_seed` and the clouds' names alone: it is the same for any other argument. A batch
+    is one gather; shuffling, subsets and augmentations depend on (seed, epoch, process, batch) alone, so a resumed
+    run repeats exactly what the first one would have done.
+
+    Args:
+        num_points: Points of each cloud, N; None takes as many as the source has.
+        batch_size: Clouds of a batch, on each process.
+        classes: Names of the classes to keep, labels in this order; None keeps all.
+        validation: Share of the training clouds held out for validation where the source has no such split. With 0
+            the validation split IS the test split: then select no checkpoint by it.
+        test: Share of the clouds held out for testing where the source has no test split.
+        split_seed: Decides what is held out, and the points of each cloud in evaluation.
+        scope: What is normalised together: each `"shape"`, the whole training `"set"`, or `"none"`.
+        region: `"ball"` (mean to the origin, farthest point at the radius) or `"box"` (middle and longest side).
+        radius: Of the ball, or half the side of the box.
+        augment: Changes to training clouds, in this order.
+        resample: Draw a fresh subset of the stored points of each training cloud in every epoch.
+        drop_last: Leave out a training batch smaller than the others.
+        up_axis: 0, 1 or 2; None takes the source's own.
+        num_workers: Processes that gather; 0 is fastest for clouds in memory, by measurement.
+        seed: Decides shuffling, fresh subsets and augmentations.
+    """
+
+    def __init__(
+        self,
+        num_points: int | None = None,
+        batch_size: int = 32,
+        classes: list[str] | None = None,
+        validation: float = 0.1,
+        test: float = 0.1,
+        split_seed: int = 0,
+        scope: Literal["shape", "set", "none"] = "shape",
+        region: Literal["ball", "box"] = "ball",
+        radius: float = 1.0,
+        augment: list[Augmentation] | None = None,
+        resample: bool = False,
+        drop_last: bool = False,
+        up_axis: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _check(num_points=num_points, batch_size=batch_size, validation=validation, test=test, up_axis=up_axis)
+        self.num_points, self.batch_size, self.classes = num_points, batch_size, classes
+        self.validation, self.test, self.split_seed = validation, test, split_seed
+        self.augment, self.resample, self.drop_last = list(augment or []), resample, drop_last
+        self.num_workers, self.seed = num_workers, seed
+        self.up_axis = up_axis
+        self.class_names = tuple(classes or ())
+        self._normalization = Normalization(scope=scope, region=region, radius=radius)
+        self.normalization = self._normalization.to_plain()
+        self._splits: dict[str, Split] = {}
+        if num_points is not None:
+            self.sample_shape = (num_points, 3)
+
+    @abstractmethod
+    def load(self) -> Source:
+        """Find the clouds: with `num_points` points each, or with more of them if `resample` is asked for."""
+
+    # ── setup ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 -- all splits are made at once, statistics need train
+        """Read, split and normalise the clouds, once."""
+        if self._splits:
+            return
+        source = self.load()
+        clouds = source.clouds
+        rows = self._divide(clouds)
+        if not len(rows["train"]):
+            raise DataError(f"{clouds.source}: there is no cloud in the training split")
+        self._fit(source, rows["train"])
+        stored = source.lazy.shape[1] if source.lazy is not None else clouds.points.shape[1]
+        self.sample_shape = (self.num_points or stored, 3)
+        self.class_names, self.factor_names = clouds.class_names, clouds.factor_names
+        self.up_axis = clouds.up_axis if self.up_axis is None else self.up_axis
+        self.normalization = self._normalization.to_plain()
+        self._splits = {name: self._make(source, r) for name, r in rows.items() if len(r)}
+
+    def _divide(self, clouds: CloudSet) -> dict[str, Ints]:
+        given = np.full(len(clouds), "train") if clouds.split is None else clouds.split
+        rows: dict[str, Ints] = {name: np.flatnonzero(given == name) for name in _SPLIT_NAMES}
+        for name, share in (("test", self.test), ("val", self.validation)):
+            if not len(rows[name]) and share:
+                rows["train"], rows[name] = hold_out(clouds, rows["train"], share, self.split_seed, name)
+        if not len(rows["val"]):
+            rows["val"] = rows["test"]
+        return rows
+
+    def _fit(self, source: Source, rows: Ints) -> None:
+        if source.lazy is None:
+            self._normalization = self._normalization.fit(source.clouds.points[rows])
+        else:
+            self._normalization = fit_lazily(self._normalization, source.lazy, rows)
+
+    def _make(self, source: Source, rows: Ints) -> Split:
+        clouds, offsets = source.clouds, None
+        if source.lazy is None:
+            x, *measures = self._normalization.apply(clouds.points[rows])
+            points: Points = InMemory(torch.from_numpy(x))
+            offsets = (measures[0], measures[1])
+        else:
+            points = source.lazy.part(rows, self._normalization)
+        return Split(
+            points=points,
+            rows=rows,
+            label=None if clouds.label is None else torch.from_numpy(clouds.label[rows]),
+            factors=None if clouds.factors is None else torch.from_numpy(clouds.factors[rows]),
+            name=tuple(clouds.name[i] for i in rows),
+            offsets=offsets,
+        )
+
+    # ── loaders ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def train_dataloader(self) -> Loader:
+        """Yield shuffled, augmented batches."""
+        replicas, rank = self._place()
+        sampler = TrainSampler(
+            len(self.split("train")),
+            self.batch_size,
+            num_replicas=replicas,
+            rank=rank,
+            seed=self.seed,
+            drop_last=self.drop_last,
+        )
+        return self._loader("train", sampler)
+
+    def val_dataloader(self) -> Loader | list[Loader]:
+        """Yield the validation split in order; nothing if there is none."""
+        return self._eval_loader("val") if "val" in self._ready() else []
+
+    def test_dataloader(self) -> Loader:
+        """Yield the test split in order."""
+        return self._eval_loader("test")
+
+    def predict_dataloader(self) -> Loader:
+        """Yield the test split in order."""
+        return self._eval_loader("test")
+
+    def _eval_loader(self, split: str) -> Loader:
+        replicas, rank = self._place()
+        sampler = EvalSampler(len(self.split(split)), self.batch_size, num_replicas=replicas, rank=rank, name=split)
+        return self._loader(split, sampler)
+
+    def _place(self) -> tuple[int, int]:
+        """Give the number of processes and this one's rank."""
+        if self.trainer is not None:
+            return self.trainer.world_size, self.trainer.global_rank
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_world_size(), torch.distributed.get_rank()
+        return 1, 0
+
+    def _loader(self, split: str, sampler: TrainSampler | EvalSampler) -> Loader:
+        on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return Loader(
+            self._batches(split),
+            sampler=sampler,
+            batch_size=None,  # the sampler's items are batches
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=on_cuda,
+        )
+
+    def _batches(self, name: str) -> Batches:
+        split, (N, _) = self.split(name), self.sample_shape
+        return Batches(
+            split.points,
+            split.label,
+            split.factors,
+            num_points=N,
+            fixed=fixed_subsets(split.points.shape[1], N, split.name, self.split_seed),
+            augment=self.augment,
+            up_axis=self.up_axis,
+            batch_size=self.batch_size,
+        )
+
+    # ── looking at the data ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def _ready(self) -> dict[str, Split]:
+        if not self._splits:
+            self.prepare_data()
+            self.setup()
+        return self._splits
+
+    def split(self, name: str) -> Split:
+        """Give one split, reading the data if that has not happened.
+
+        Args:
+            name: `"train"`, `"val"` or `"test"`.
+
+        Raises:
+            DataError: If there is no such split, with those that there are.
+        """
+        splits = self._ready()
+        if name not in splits:
+            raise DataError(f"there is no split {name!r} in these data; there is {', '.join(splits)}")
+        return splits[name]
+
+    def take(self, split: str, n: int | None = None, *, seed: int | None = None) -> Batch:
+        """Give fixed data of one split, without augmentation; see `pcgen.base.DataModule.take`."""
+        part = self.split(split)
+        return self._batches(split)[Draw(choose_rows(len(part), part.label, n, seed))]
+
+    def offsets(self, split: str) -> tuple[Floats, Floats]:
+        """Give what normalisation took away from each cloud of a split: center (K, 3) and scale (K,), float64."""
+        part = self.split(split)
+        if part.offsets is not None:
+            return part.offsets
+        if not isinstance(part.points, Lazy):
+            raise DataError(f"the offsets of split {split!r} are not known")
+        return part.points.offsets()
+
+    def denormalize(self, split: str, indices: ArrayLike, x: Tensor) -> Tensor:
+        """Put clouds back to where the data have them.
+
+        Args:
+            split: Where they come from.
+            indices: Which clouds of the split (B,), for their offsets.
+            x: Normalised clouds (B, N, 3), for instance reconstructions.
+
+        Returns:
+            Clouds (B, N, 3) in the units of the data, on the CPU.
+        """
+        rows = np.asarray(indices, dtype=np.int64)
+        center, scale = self.offsets(split)
+        undone = self._normalization.undo(x.detach().cpu().numpy(), center[rows], scale[rows])
+        return torch.from_numpy(undone)
+
+
+# ── choosing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def hold_out(clouds: CloudSet, rows: Ints, share: float, seed: int, purpose: str) -> tuple[Ints, Ints]:
+    """Divide rows into those that stay and those held out, class by class.
+
+    A class's choice depends on the seed, the purpose and its clouds' names, so that reading one class or all, or the
+    files in another order, holds out the same clouds. Of every class with two or more clouds at least one is held
+    out and at least one stays.
+
+    Args:
+        clouds: All clouds.
+        rows: Those to divide.
+        share: Share to hold out, in (0, 1).
+        seed: Decides which.
+        purpose: The name of the split to be made.
+
+    Returns:
+        Rows that stay and rows held out, each in ascending order.
+    """
+    label = np.zeros(len(clouds), np.int64) if clouds.label is None else clouds.label
+    out: list[int] = []
+    for k in np.unique(label[rows]):
+        members = rows[label[rows] == k]
+        count = min(max(1, int(share * len(members) + 0.5)), len(members) - 1)
+        lots = [(zlib.crc32(f"{seed}:{purpose}:{clouds.name[i]}".encode()), clouds.name[i], i) for i in members]
+        out += [i for *_, i in sorted(lots)[:count]]
+    held = np.array(sorted(out), np.int64)
+    return np.setdiff1d(rows, held), held
+
+
+def choose_rows(size: int, label: Tensor | None, n: int | None, seed: int | None) -> Ints:
+    """Choose rows for `take`: all, the first of every class in turn, or a random subset."""
+    if n is not None and n < 0:
+        raise ConfigurationError(f"n is {n}; take 0 or more, or None for all")
+    if seed is not None:
+        return np.random.default_rng(seed).permutation(size)[:n]
+    if n is None or n >= size or label is None:
+        return np.arange(size)[:n]
+    y = label.numpy()
+    order = np.argsort(y, kind="stable")
+    turn = np.empty(size, np.int64)  # how many of its class come before a cloud
+    turn[order] = np.arange(size) - np.searchsorted(y[order], y[order])
+    return np.lexsort((y, turn))[:n]
+
+
+def fixed_subsets(M: int, N: int, names: tuple[str, ...], seed: int) -> Tensor | None:
+    """Choose N of M points of each cloud once and for all (K, N), by the clouds' names; None if all are wanted."""
+    if M == N:
+        return None
+    numbers = np.repeat(np.arange(M, dtype=np.float32)[:, None], 3, axis=1)
+    return torch.from_numpy(np.stack([draw_points(numbers, N, seed, n)[:, 0] for n in names]).astype(np.int64))
+
+
+def thin(clouds: CloudSet, num_points: int | None, seed: int, *, keep_more: bool) -> CloudSet:
+    """Bring clouds to `num_points`, or only up to it where more are to be kept for fresh subsets."""
+    stored = clouds.points.shape[1]
+    if num_points is None or (keep_more and stored >= num_points):
+        return clouds
+    return clouds.resample(num_points, seed=seed)
+
+
+def _check(*, num_points: int | None, batch_size: int, validation: float, test: float, up_axis: int | None) -> None:
+    if num_points is not None and num_points < 1:
+        raise ConfigurationError(f"num_points is {num_points}; at least 1, or None for all that there are")
+    if batch_size < 1:
+        raise ConfigurationError(f"batch_size is {batch_size}; it must be at least 1")
+    for name, share in (("validation", validation), ("test", test)):
+        if not 0 <= share < 1:
+            raise ConfigurationError(f"{name} is {share}; it is a share of the clouds, in [0, 1)")
+    if up_axis not in (None, 0, 1, 2):
+        raise ConfigurationError(f"up_axis is {up_axis}; it is 0, 1, 2, or None for the data's own")
