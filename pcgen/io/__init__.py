@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pcgen.io.cloudset import CloudSet as CloudSet
     from pcgen.io.describe import describe_file as describe_file
-    from pcgen.io.download import download as download
-    from pcgen.io.download import extract_zip as extract_zip
+    from pcgen.io.downloading import download as download
+    from pcgen.io.downloading import extract_zip as extract_zip
     from pcgen.io.hdf5 import LazyClouds as LazyClouds
     from pcgen.io.mesh import Mesh as Mesh
     from pcgen.io.mesh import read_mesh as read_mesh
     from pcgen.io.mesh import sample_mesh as sample_mesh
     from pcgen.io.normalization import Normalization as Normalization
-    from pcgen.io.prepare import Summary as Summary
-    from pcgen.io.prepare import is_stale as is_stale
-    from pcgen.io.prepare import prepare as prepare
+    from pcgen.io.preparing import Summary as Summary
+    from pcgen.io.preparing import is_stale as is_stale
+    from pcgen.io.preparing import prepare as prepare
     from pcgen.io.reading import read_clouds as read_clouds
     from pcgen.io.writing import write_clouds as write_clouds
 
@@ -28,12 +28,12 @@ _HOME = {
     "LazyClouds": "hdf5",
     "Mesh": "mesh",
     "Normalization": "normalization",
-    "Summary": "prepare",
+    "Summary": "preparing",
     "describe_file": "describe",
-    "download": "download",
-    "extract_zip": "download",
-    "is_stale": "prepare",
-    "prepare": "prepare",
+    "download": "downloading",
+    "extract_zip": "downloading",
+    "is_stale": "preparing",
+    "prepare": "preparing",
     "read_clouds": "reading",
     "read_mesh": "mesh",
     "sample_mesh": "mesh",
@@ -46,8 +46,7 @@ __all__ = sorted(_HOME)  # noqa: PLE0605 -- the table above is the list
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'pcgen.io' has no attribute {name!r}")
-    # A submodule may bear its function's name (`prepare`): importing it sets the module here, so the function is
-    # put in its place for every later look.
+    # No module here bears the name of a function: importing it would put the module in the function's place.
     value = getattr(importlib.import_module(f"pcgen.io.{_HOME[name]}"), name)
     globals()[name] = value
     return value

@@ -48,7 +48,6 @@ class CloudSet:
         K = len(points)
         self._set("points", points)
         self._set("name", tuple(self.name) or tuple(f"{i:05d}" for i in range(K)))
-        self._set("class_names", tuple(self.class_names))
         if self.label is not None:
             self._set("label", np.asarray(self.label).reshape(-1).astype(np.int64))
         if self.split is not None:
@@ -59,29 +58,15 @@ class CloudSet:
             value = getattr(self, field)
             if value is not None and len(value) != K:
                 raise DataError(f"{self.source}: {K} clouds but {len(value)} entries in {field}; one for each cloud")
-        self._check_labels()
-        self._check_splits()
+        self._set("class_names", check_classes(self.label, self.class_names, self.source))
+        unknown = set() if self.split is None else set(self.split.tolist()) - set(SPLITS)
+        if unknown:
+            raise DataError(f"{self.source}: unknown split {min(unknown)!r}; splits are {', '.join(SPLITS)}")
         if self.up_axis not in (None, 0, 1, 2):
             raise DataError(f"{self.source}: up_axis is {self.up_axis!r}; it is 0, 1, 2 or None")
 
     def _set(self, field: str, value: Any) -> None:
         object.__setattr__(self, field, value)
-
-    def _check_labels(self) -> None:
-        if self.label is None:
-            return
-        low, high = int(self.label.min()), int(self.label.max())
-        if not self.class_names:
-            self._set("class_names", tuple(str(i) for i in range(high + 1)))
-        if low < 0 or high >= len(self.class_names):
-            raise DataError(
-                f"{self.source}: labels run from {low} to {high}, but there are {len(self.class_names)} class names"
-            )
-
-    def _check_splits(self) -> None:
-        unknown = set() if self.split is None else set(self.split.tolist()) - set(SPLITS)
-        if unknown:
-            raise DataError(f"{self.source}: unknown split {sorted(unknown)[0]!r}; splits are {', '.join(SPLITS)}")
 
     def __len__(self) -> int:
         return len(self.points)
@@ -149,6 +134,17 @@ def check_clouds(points: Any, source: str) -> NDArray[np.float32]:
             "drop them or repair the file"
         )
     return array
+
+
+def check_classes(label: NDArray[np.int64] | None, class_names: Sequence[str], source: str) -> tuple[str, ...]:
+    """Return names for all labels, numbers where there are none, or say which labels cannot be."""
+    if label is None or not len(label):
+        return tuple(class_names)
+    low, high = int(label.min()), int(label.max())
+    names = tuple(class_names) or tuple(str(i) for i in range(min(high, 65535) + 1))
+    if low < 0 or high >= len(names):
+        raise DataError(f"{source}: labels run from {low} to {high}, but there are {len(names)} class names")
+    return names
 
 
 def choose(

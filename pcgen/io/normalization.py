@@ -149,8 +149,8 @@ class Normalization(Recorded):
         high = clouds.max((0, 1)).astype(np.float64)
         if self.region == "box" or not (high > low).any():
             return (low + high) / 2, float((high - low).max() / 2)
-        parts = [clouds[i : i + _CHUNK].astype(np.float64) for i in range(0, len(clouds), _CHUNK)]
-        center = sum((p.sum((0, 1)) for p in parts), np.zeros(3)) / (clouds.shape[0] * clouds.shape[1])
+        parts = [clouds[i : i + _CHUNK] for i in range(0, len(clouds), _CHUNK)]
+        center = sum((p.sum((0, 1), dtype=np.float64) for p in parts), np.zeros(3)) / (clouds.size // 3)
         return center, max(float(np.linalg.norm(p - center, axis=-1).max()) for p in parts)
 
 

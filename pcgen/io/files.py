@@ -1,0 +1,55 @@
+"""Small things that every reader and writer needs: a file that exists, a file that appears whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pcgen.errors import DataError
+
+
+def existing(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a file or folder that is there and can be read.
+
+    Raises:
+        DataError: If it is not, with the nearest folder that is.
+    """
+    path = Path(path)
+    if not path.exists():
+        near = next(p for p in [*path.absolute().parents] if p.exists())
+        raise DataError(f"{path} does not exist (the nearest folder that does is {near})")
+    if not os.access(path, os.R_OK):
+        raise DataError(f"{path} cannot be read: permission denied")
+    return path
+
+
+@contextmanager
+def atomic(path: str | os.PathLike[str], *, folder: bool = False) -> Iterator[Path]:
+    """Give a temporary name beside the target, and move it into place when the block ends well.
+
+    Args:
+        path: The target. A file there is replaced.
+        folder: Make the temporary name a folder; the target must then not exist.
+
+    Yields:
+        The temporary name. Whatever ends the block early, an interruption too, removes it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise DataError(f"{path} is a folder that is already there; give another name or remove it")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if folder:
+            temporary.mkdir()
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        if folder:
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)

@@ -1,0 +1,216 @@
+"""Files of one cloud, and NumPy's: `.npy .npz .ply .pcd .xyz .txt .pts .off .obj`."""
+
+import io
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcgen.errors import DataError
+from pcgen.io.catalog import Catalog, Item
+from pcgen.io.cloudset import resample, seed_of, warn_repeats
+from pcgen.io.mesh import Mesh, Method, read_mesh, read_with_open3d, sample_mesh
+from pcgen.io.open3d import load_open3d
+from pcgen.io.ply import read_ply_header
+from pcgen.io.table import POINTS, check_points, columns, find
+
+TEXT_SUFFIXES = (".xyz", ".txt", ".pts")
+CLOUD_SUFFIXES = (".npy", ".npz", ".ply", ".pcd", *TEXT_SUFFIXES, ".off", ".obj")
+DEFAULT_POINTS = 2048  # drawn from a mesh when nobody says how many
+
+
+def file_catalog(path: Path) -> Catalog:
+    """List the clouds of one file that is not HDF5."""
+    suffix = path.suffix.lower()
+    if suffix not in CLOUD_SUFFIXES:
+        known = ", ".join((".h5", ".hdf5", *CLOUD_SUFFIXES))
+        raise DataError(f"{path}: files of kind {suffix or '(no suffix)'!r} are not read; {known} are, and folders")
+    if suffix == ".npz":
+        return _npz_catalog(path)
+    if suffix == ".npy":
+        shape = _load_npy(path).shape
+        if len(shape) == 3:
+            return Catalog(str(path), "NumPy clouds", [Item(path, "", i) for i in range(shape[0])])
+    return Catalog(str(path), _kind(path), [Item(path)], name=(path.stem,))
+
+
+def _kind(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix == ".off" or (suffix == ".ply" and is_mesh(path)) or suffix == ".obj":
+        return "a mesh"
+    return "one cloud"
+
+
+def is_mesh(path: Path) -> bool:
+    """Say whether points are to be drawn from the surface that this file holds."""
+    suffix = path.suffix.lower()
+    return suffix in (".off", ".obj") or (suffix == ".ply" and read_ply_header(path).count("face", "tristrips") > 0)
+
+
+def read_file(
+    path: Path, num_points: int | None = None, *, method: Method = "uniform", seed: int = 0, name: str = ""
+) -> NDArray[np.float32]:
+    """Read one cloud (N, 3), or draw it from a mesh.
+
+    Args:
+        path: A file that holds one cloud or mesh.
+        num_points: Wanted points; None takes a cloud's own, and 2048 from a mesh.
+        method: How meshes are sampled.
+        seed: With the name, makes the draw repeatable.
+        name: Of the cloud; its file's stem if empty.
+    """
+    name = name or path.stem
+    content = _read(path)
+    if isinstance(content, Mesh):
+        return sample_mesh(content, num_points or DEFAULT_POINTS, method=method, seed=seed_of(seed, name))
+    points = check_cloud(content, str(path))
+    if num_points is None:
+        return points
+    if num_points > len(points):
+        warn_repeats(str(path), len(points), num_points, 1)
+    return resample(points, num_points, seed, name)
+
+
+def check_cloud(points: Any, source: str) -> NDArray[np.float32]:
+    """Return one cloud (N, 3) as float32, or say what is wrong with it."""
+    array = np.asarray(points)
+    if array.ndim == 3 and len(array) == 1:
+        array = array[0]
+    if array.ndim != 2 or array.shape[-1] != 3 or array.dtype.kind not in "fiu" or not len(array):
+        raise DataError(f"{source}: a cloud of shape {array.shape} and type {array.dtype}; (N, 3) with N > 0 needed")
+    with np.errstate(over="ignore"):  # what overflows float32 is caught as infinity
+        cloud = np.ascontiguousarray(array, dtype=np.float32)
+    bad = ~np.isfinite(cloud).all(1)
+    if bad.any():
+        raise DataError(f"{source}: {bad.sum()} of {len(bad)} points are NaN or infinite, the first is {bad.argmax()}")
+    return cloud
+
+
+def _read(path: Path) -> Any:
+    suffix = path.suffix.lower()
+    if suffix == ".off":
+        return read_mesh(path)
+    if suffix in (".obj", ".ply"):
+        vertices, faces = read_with_open3d(path) if suffix == ".obj" or is_mesh(path) else (_open3d_cloud(path), ())
+        return Mesh(vertices, faces, source=str(path)) if len(faces) else vertices
+    if suffix == ".pcd":
+        _check_pcd(path)
+        return _open3d_cloud(path)
+    if suffix == ".npy":
+        return _load_npy(path)
+    if suffix == ".npz":
+        return read_array_rows(path, _npz_key(path), None)
+    return _read_text(path)
+
+
+def _open3d_cloud(path: Path) -> NDArray[np.float64]:
+    points = np.array(load_open3d().io.read_point_cloud(str(path)).points)
+    if not len(points):
+        raise DataError(f"{path}: empty, cut short or without x, y and z: no point could be read")
+    return points
+
+
+def _check_pcd(path: Path) -> None:
+    """Hold a PCD header against the file's size, since Open3D reserves whatever it announces."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    fields = {m[1]: m[2].split() for m in re.finditer(rb"^([A-Z]+)[ \t]+([^\r\n]*)", head, re.MULTILINE)}
+    data = re.search(rb"^DATA[ \t]+(\w+)[ \t]*\r?\n", head, re.MULTILINE)
+    try:
+        num_points = int(fields.get(b"POINTS", fields.get(b"WIDTH", [b"?"]))[0])
+        sizes = [int(s) for s in fields[b"SIZE"]]
+        counts = [int(c) for c in fields.get(b"COUNT", [b"1"] * len(sizes))]
+    except (KeyError, ValueError, IndexError) as error:
+        raise DataError(f"{path}: not a PCD file, or its header cannot be understood") from error
+    if data is None or not {b"x", b"y", b"z"} <= set(fields.get(b"FIELDS", [])):
+        raise DataError(f"{path}: its PCD header has no DATA line, or no fields x, y and z")
+    there = path.stat().st_size - data.end()
+    binary = sum(s * c for s, c in zip(sizes, counts, strict=False))
+    least = {b"binary": binary, b"ascii": 2 * sum(counts)}.get(data[1], binary / 256)
+    if num_points < 1 or num_points * least > there + 1:
+        raise DataError(f"{path}: cut short or wrong: its header announces {num_points} points, {there} bytes follow")
+
+
+def _read_text(path: Path) -> NDArray[np.float64]:
+    lines = path.read_bytes().decode("utf-8", "replace").splitlines()
+    if lines and len(lines[0].split()) == 1 and lines[0].strip().isdigit():
+        lines = lines[1:]  # .pts files begin with the number of points
+    rows = [line for line in lines if line.split("#")[0].strip()]
+    if not rows:
+        raise DataError(f"{path}: empty: no point in it")
+    try:
+        table = np.loadtxt(rows, dtype=np.float64, ndmin=2, delimiter="," if "," in rows[0] else None)
+    except ValueError as error:
+        raise DataError(f"{path}: not a text of points ({str(error).partition(';')[0]})") from error
+    if table.shape[1] < 3:
+        raise DataError(f"{path}: {table.shape[1]} columns; x, y and z needed")
+    return table[:, :3]  # normals and colours may follow
+
+
+def _load_npy(path: Path) -> NDArray[Any]:
+    try:
+        # mapped, so that a header that claims more than the file holds costs nothing
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError, SyntaxError, OverflowError) as error:
+        raise DataError(f"{path}: not a .npy file of numbers, or cut short ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path}: holds a {type(array).__name__}, not one array")
+    if array.ndim == 3:
+        check_points(array.shape, array.dtype, str(path))
+    return array
+
+
+def _npz_member(path: Path, key: str) -> NDArray[Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            data = archive.read(f"{key}.npy")
+        return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MemoryError, zipfile.zlib.error) as error:
+        raise DataError(f"{path}: its array {key!r} cannot be read ({error})") from error
+
+
+class _Npz(dict[str, Any]):
+    """Arrays by name, read when taken with `[()]` like HDF5's."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                keys = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
+        except (OSError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path}: not a .npz file, or cut short ({error})") from error
+        super().__init__((k, _Later(path, k)) for k in keys)
+
+
+class _Later:
+    def __init__(self, path: Path, key: str) -> None:
+        self.path, self.key = path, key
+
+    def __getitem__(self, _: Any) -> NDArray[Any]:
+        return _npz_member(self.path, self.key)
+
+
+def _npz_key(path: Path) -> str:
+    arrays = _Npz(path)
+    key = find(arrays, POINTS) or (next(iter(arrays)) if len(arrays) == 1 else None)
+    if key is None:
+        raise DataError(f"{path}: no array {' or '.join(POINTS)} in it; there is {', '.join(arrays) or 'nothing'}")
+    return key
+
+
+def _npz_catalog(path: Path) -> Catalog:
+    key = _npz_key(path)
+    points = _npz_member(path, key)
+    if points.ndim == 2:
+        return Catalog(str(path), "one cloud", [Item(path)], name=(path.stem,))
+    check_points(points.shape, points.dtype, str(path))
+    fields = columns(_Npz(path), {}, str(path))
+    return Catalog(str(path), "NumPy clouds", [Item(path, key, i) for i in range(len(points))], **fields)
+
+
+def read_array_rows(path: Path, key: str, rows: NDArray[np.int64] | None) -> NDArray[Any]:
+    """Read rows of the array in a `.npy` (key "") or `.npz`; all of it for None."""
+    array = _npz_member(path, key) if key else _load_npy(path)
+    return array if rows is None else np.asarray(array[rows], dtype=np.float32)

@@ -1,0 +1,198 @@
+"""HDF5: our own layout, ModelNet40's `ply_data_*.h5`, and diffusion-point-cloud's `shapenet.hdf5`."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pcgen.errors import DataError
+from pcgen.io.catalog import Catalog, Item
+from pcgen.io.cloudset import SPLITS
+from pcgen.io.files import existing
+from pcgen.io.synsets import SYNSETS
+from pcgen.io.table import POINTS, check_points, columns, find
+
+HDF5_SUFFIXES = (".h5", ".hdf5")
+_LARGEST_RATIO = 1100  # gzip packs at most 1032 : 1
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """Open an HDF5 file for reading; whatever HDF5 has to complain of becomes a DataError."""
+    import h5py
+
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, MemoryError) as error:
+        if isinstance(error, OSError) and not h5py.is_hdf5(path):
+            raise DataError(f"{path} is not an HDF5 file, or its beginning is damaged") from error
+        raise DataError(f"{path} cannot be read, it may be cut short: {error}") from error
+
+
+def hdf5_catalog(path: Path) -> Catalog:
+    """List the clouds of an HDF5 file."""
+    with opened(path) as file:
+        groups = _shapenet_groups(file)
+        return _shapenet(path, file, groups) if groups else _ours(path, file)
+
+
+def _ours(path: Path, file: Any) -> Catalog:
+    key = _points_key(path, file)
+    fields = columns(file, file.attrs, str(path))
+    K = file[key].shape[0]
+    if fields["split"] is None and path.name.startswith("ply_data_"):
+        split = split_in_name(path)
+        fields["split"] = None if split is None else np.full(K, split)
+    return Catalog(str(path), "HDF5 clouds", [Item(path, key, i) for i in range(K)], **fields)
+
+
+def _points_key(path: Path, file: Any) -> str:
+    import h5py
+
+    key = find(file, POINTS)
+    if key is None or not isinstance(file[key], h5py.Dataset):
+        raise DataError(f"{path}: no dataset {' or '.join(POINTS)} in it; there is {', '.join(file) or 'nothing'}")
+    data = file[key]
+    check_points(data.shape, data.dtype, str(path))
+    _check_storage(path, data)
+    return key
+
+
+def _check_storage(path: Path, data: Any) -> None:
+    # a dataset of any size can be announced in a few bytes: what was never written would be read as zeros
+    if data.size * data.dtype.itemsize > _LARGEST_RATIO * data.id.get_storage_size():
+        raise DataError(
+            f"{path}: {data.name} announces shape {data.shape}, but only {data.id.get_storage_size()} bytes are stored"
+        )
+
+
+def split_in_name(path: Path) -> str | None:
+    """Find the split that a file's name tells, as in `ply_data_train0.h5`."""
+    found = [s for s in SPLITS if re.search(rf"(?<![a-z]){s}", path.stem.lower())]
+    return found[0] if len(found) == 1 else None
+
+
+def _shapenet_groups(file: Any) -> list[str]:
+    import h5py
+
+    return sorted(k for k, g in file.items() if isinstance(g, h5py.Group) and any(s in g for s in SPLITS))
+
+
+def _shapenet(path: Path, file: Any, groups: list[str]) -> Catalog:
+    items: list[Item] = []
+    label: list[int] = []
+    split: list[str] = []
+    name: list[str] = []
+    for c, group in enumerate(groups):
+        for s in (s for s in SPLITS if s in file[group]):
+            data = file[group][s]
+            if data.shape[0] == 0:
+                continue
+            check_points(data.shape, data.dtype, f"{path}:{group}/{s}")
+            _check_storage(path, data)
+            items += [Item(path, f"{group}/{s}", i) for i in range(len(data))]
+            label += [c] * len(data)
+            split += [s] * len(data)
+            name += [f"{group}/{s}/{i:05d}" for i in range(len(data))]
+    class_names = tuple(SYNSETS.get(g, g) for g in groups)
+    up_axis = 1 if any(g in SYNSETS for g in groups) else None
+    return Catalog(
+        str(path), "diffusion-point-cloud's shapenet.hdf5", items, np.array(label, dtype=np.int64),
+        np.array(split, dtype=np.str_), tuple(name), class_names, up_axis=up_axis,
+    )  # fmt: skip
+
+
+def read_hdf5_rows(path: Path, dataset: str, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+    """Read clouds (k, N, 3) float32 in the order of `rows`."""
+    with opened(path) as file:
+        return _gather(file[dataset], np.asarray(rows, dtype=np.int64))
+
+
+def _gather(data: Any, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Read runs of neighbouring rows at once: HDF5's own lists of rows are slow and must be sorted without repeats."""
+    unique, inverse = np.unique(rows, return_inverse=True)
+    out = np.empty((len(unique), *data.shape[1:]), dtype=np.float32)
+    edges = np.flatnonzero(np.diff(unique) != 1) + 1
+    for run in np.split(np.arange(len(unique)), edges):
+        if len(run):
+            first = int(unique[run[0]])
+            data.read_direct(out, np.s_[first : first + len(run)], np.s_[int(run[0]) : int(run[-1]) + 1])
+    in_order = len(unique) == len(rows) and bool((np.diff(rows) > 0).all())
+    return out if in_order else out[inverse.reshape(-1)]
+
+
+class LazyClouds:
+    """The points of an HDF5 file, gathered when asked for: for sets that memory does not hold.
+
+    The file is opened at the first use in each process and never travels: pickling and forking are safe.
+
+    Args:
+        path: An HDF5 file with `points` (or `data`) (K, N, 3).
+        rows: Which clouds, in which order; None for all.
+
+    Attributes:
+        shape: (K, N, 3).
+
+    Raises:
+        DataError: If the file is not of this kind, or a row is not there.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], rows: ArrayLike | None = None) -> None:
+        self.path = existing(path)
+        with opened(self.path) as file:
+            self._key = _points_key(self.path, file)
+            K, N, _ = file[self._key].shape
+        self.rows = np.arange(K) if rows is None else np.asarray(rows, dtype=np.int64).reshape(-1)
+        if len(self.rows) and not (0 <= self.rows.min() and self.rows.max() < K):
+            raise DataError(f"{path}: rows {self.rows.min()} to {self.rows.max()} asked for, but it has {K} clouds")
+        self.shape = (len(self.rows), int(N), 3)
+        self._file: Any = None
+        self._pid = -1
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def gather(self, indices: ArrayLike) -> NDArray[np.float32]:
+        """Read some clouds.
+
+        Args:
+            indices: Which (b,), in any order, repeats allowed.
+
+        Returns:
+            (b, N, 3) float32, in the order asked.
+
+        Raises:
+            DataError: If the file cannot be read any more, or a coordinate is not finite.
+            IndexError: If an index is out of range.
+        """
+        rows = self.rows[np.asarray(indices, dtype=np.int64).reshape(-1)]
+        try:
+            points = _gather(self._open()[self._key], rows)
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"{self.path} cannot be read any more: {error}") from error
+        bad = ~np.isfinite(points.reshape(len(points), -1)).all(1)
+        if bad.any():
+            raise DataError(f"{self.path}: the cloud at row {rows[bad.argmax()]} holds NaN or infinity")
+        return points
+
+    def _open(self) -> Any:
+        if self._pid != os.getpid():  # a handle inherited by a fork is the parent's: left alone, not closed
+            import h5py
+
+            self._file, self._pid = h5py.File(self.path, "r"), os.getpid()
+        return self._file
+
+    def close(self) -> None:
+        """Close the file in this process; the next `gather` opens it again."""
+        if self._file is not None and self._pid == os.getpid():
+            self._file.close()
+        self._file, self._pid = None, -1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_file": None, "_pid": -1}

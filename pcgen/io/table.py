@@ -1,0 +1,91 @@
+"""The columns of a container (HDF5 or npz): one thing, the several names it has in the field."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcgen.errors import DataError
+
+POINTS, LABEL, NAME = ("points", "data"), ("label", "labels"), ("name", "names")
+_SPLIT_CODES = {0: "train", 1: "test", 2: "val"}
+SPLIT_CODES = {name: code for code, name in _SPLIT_CODES.items()}
+
+
+def find(container: Mapping[str, Any], aliases: tuple[str, ...]) -> str | None:
+    """Return the name under which a column is there, or None."""
+    return next((a for a in aliases if a in container), None)
+
+
+def check_points(shape: tuple[int, ...], dtype: Any, source: str) -> None:
+    """Say so if an array cannot be clouds."""
+    if len(shape) != 3 or shape[2] != 3 or np.dtype(dtype).kind not in "fiu" or 0 in shape:
+        raise DataError(f"{source}: points of shape {shape} and type {dtype}; (K, N, 3) numbers with K, N > 0 needed")
+
+
+def columns(container: Mapping[str, Any], attributes: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Read all columns but the points.
+
+    Args:
+        container: Arrays by name; values are indexed with `[()]` when needed.
+        attributes: Where class names and the like may stand instead.
+        source: For messages.
+
+    Returns:
+        Fields of a `Catalog`.
+    """
+
+    def column(*aliases: str) -> NDArray[Any] | None:
+        key = find(container, aliases)
+        if key is not None:
+            return np.asarray(container[key][()])
+        key = find(attributes, aliases)
+        return None if key is None else np.asarray(attributes[key])
+
+    label, split, factors, up = column(*LABEL), column("split"), column("factors"), column("up_axis")
+    return {
+        "label": None if label is None else _integers(label, source),
+        "split": None if split is None else _splits(split, source),
+        "name": _texts(column(*NAME), source),
+        "class_names": _texts(column("class_names"), source),
+        "factors": None if factors is None else _factors(factors, source),
+        "factor_names": _texts(column("factor_names"), source),
+        "up_axis": None if up is None else int(up) if up.shape == () and int(up) in (0, 1, 2) else None,
+    }
+
+
+def _integers(label: NDArray[Any], source: str) -> NDArray[np.int64]:
+    flat = label.reshape(-1)
+    if flat.dtype.kind not in "iuf" or not np.isfinite(flat).all() or (flat != np.trunc(flat)).any():
+        raise DataError(f"{source}: labels of type {label.dtype}; whole numbers needed")
+    return flat.astype(np.int64)
+
+
+def _factors(factors: NDArray[Any], source: str) -> NDArray[np.float32]:
+    if factors.ndim != 2 or factors.dtype.kind not in "iuf":
+        raise DataError(f"{source}: factors of shape {factors.shape} and type {factors.dtype}; (K, F) numbers needed")
+    return factors.astype(np.float32)
+
+
+def _splits(split: NDArray[Any], source: str) -> NDArray[np.str_]:
+    if split.dtype.kind in "iu":
+        names: list[str] = [_SPLIT_CODES.get(int(code), "") for code in split.reshape(-1)]
+    else:
+        names = list(_texts(split, source))
+    unknown = [i for i, n in enumerate(names) if n not in SPLIT_CODES]
+    if unknown:
+        raise DataError(
+            f"{source}: row {unknown[0]} is in split {split.reshape(-1)[unknown[0]]!r}; known are 0 or train, "
+            "1 or test, 2 or val"
+        )
+    return np.array(names, dtype=np.str_)
+
+
+def _texts(array: NDArray[Any] | None, source: str) -> tuple[str, ...]:
+    if array is None:
+        return ()
+    values = array.reshape(-1).tolist()
+    if not all(isinstance(v, bytes | str) for v in values):
+        raise DataError(f"{source}: names of type {array.dtype}; text needed")
+    return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values)
