@@ -30,6 +30,11 @@ def run_folder(trainer: Trainer) -> Path:
     return Path(trainer.log_dir or trainer.default_root_dir)
 
 
+def batches_so_far(trainer: Trainer) -> int:
+    """Give the step at which Lightning logs now; `global_step` counts each optimizer's, two a batch for a GAN."""
+    return trainer.fit_loop.epoch_loop._batches_that_stepped  # noqa: SLF001 -- as Lightning's own callbacks do
+
+
 def log_image(trainer: Trainer, name: str, image: NDArray[np.uint8], step: int | None = None) -> None:
     """Send one picture to the loggers that take pictures (TensorBoard, W&B); does nothing but on rank zero.
 
@@ -37,9 +42,9 @@ def log_image(trainer: Trainer, name: str, image: NDArray[np.uint8], step: int |
         trainer: Has the loggers.
         name: Key, such as `"figures/samples"`.
         image: (H, W, 3).
-        step: Optimizer steps so far; None for `trainer.global_step`.
+        step: Batches trained on so far, the axis of Lightning's own metrics; None for now.
     """
-    step = trainer.global_step if step is None else step
+    step = batches_so_far(trainer) if step is None else step
     for logger in _loggers(trainer):
         if hasattr(logger, "log_image"):
             logger.log_image(name, [image], step=step)
@@ -54,7 +59,7 @@ def log_clouds(trainer: Trainer, name: str, clouds: NDArray[Any], step: int | No
         trainer: Has the loggers.
         name: Key, such as `"clouds/samples"`.
         clouds: (K, N, 3), finite; each becomes an object of its own.
-        step: Optimizer steps so far; None for `trainer.global_step`.
+        step: Batches trained on so far, the axis of Lightning's own metrics; None for now.
         up_axis: Which coordinate points up. TensorBoard's viewer has the second up, W&B's the third; the clouds are
             turned for each.
 
@@ -62,7 +67,7 @@ def log_clouds(trainer: Trainer, name: str, clouds: NDArray[Any], step: int | No
         DataError: If the clouds are not (K, N, 3) or not finite: the viewers show nothing then, and say nothing.
     """
     _check_clouds(name, clouds)
-    step = trainer.global_step if step is None else step
+    step = batches_so_far(trainer) if step is None else step
     for logger in _loggers(trainer):
         if isinstance(logger, WandbLogger):
             import wandb
@@ -84,9 +89,9 @@ def log_table(
         name: Key, such as `"scores/val"`.
         columns: Heads of the C columns.
         rows: C plain values each.
-        step: Optimizer steps so far; None for `trainer.global_step`.
+        step: Batches trained on so far, the axis of Lightning's own metrics; None for now.
     """
-    step = trainer.global_step if step is None else step
+    step = batches_so_far(trainer) if step is None else step
     for logger in _loggers(trainer):
         if hasattr(logger, "log_table"):
             logger.log_table(name, columns=list(columns), data=[list(row) for row in rows], step=step)

@@ -11,7 +11,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from pcgen.base import DataModule, GenerativeModel
-from pcgen.callbacks._logging import log_clouds, log_image, run_folder
+from pcgen.callbacks._logging import batches_so_far, log_clouds, log_image, run_folder
 from pcgen.errors import ConfigurationError
 from pcgen.viz import Image, save_png
 
@@ -103,9 +103,10 @@ class Picture(Callback):
                 rank_zero_warn(f"no picture of {self.name} after epoch {self._epoch}: {type(error).__name__}: {error}")
 
     def _log(self, trainer: Trainer, drawing: Drawing) -> None:
-        log_image(trainer, f"figures/{self.name}", drawing.image)
+        step = max(batches_so_far(trainer) - 1, 0)  # where Lightning puts this epoch's averages
+        log_image(trainer, f"figures/{self.name}", drawing.image, step)
         if drawing.clouds is not None and len(drawing.clouds):
-            log_clouds(trainer, f"clouds/{self.name}", drawing.clouds, up_axis=up_axis(trainer))
+            log_clouds(trainer, f"clouds/{self.name}", drawing.clouds, step, up_axis=up_axis(trainer))
 
 
 def datamodule_of(trainer: Trainer, picture: Picture) -> DataModule:

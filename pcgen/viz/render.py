@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 SUPERSAMPLING = 2  # pixels drawn for each pixel shown, along each side
-MARGIN = 0.07  # of a cell's side, left free all around
+MARGIN = 0.045  # of a cell's side, left free all around
 NEIGHBORS = 14  # that suggest a point's normal
 NEAR_TO_FAR = ((0.06, 0.30, 0.52), (0.16, 0.47, 0.70), (0.40, 0.66, 0.83), (0.68, 0.83, 0.92))  # RGB
 PAPER = 0.97  # grey of the background
 TOUCHING = 1.5  # radius of N points, relative to half the frame, times √N
 DIM, BRIGHT = 0.74, 1.28  # of a point turned away from the light and toward it
 RIM = 0.72  # brightness at a point's rim, relative to its middle
+LARGEST = 0.12  # radius of few points
 LIGHT = (-0.45, 0.75, 0.5)  # where it comes from: the screen's right, up, toward the viewer
 QUANTA = 1 << 30  # depths that the depth buffer tells apart
 EMPTY = np.iinfo(np.int64).max
@@ -81,10 +82,10 @@ def render_cloud(
     """
     order = np.lexsort(cloud.T if colors is None else np.concatenate([colors.T, cloud.T]))
     cloud = cloud[order].astype(np.float64)  # one order for every permutation of the points: the same bytes
-    frame = _Frame.around(cloud if like is None else like.astype(np.float64), camera, size)
+    radius = min(TOUCHING / np.sqrt(len(cloud)), LARGEST) if radius is None else radius
+    frame = _Frame.around(cloud if like is None else like.astype(np.float64), camera, size, radius)
     view = frame.to_pixels(camera.view(cloud))  # (N, 3)
-    spread = radius if radius is not None else min(TOUCHING / np.sqrt(len(cloud)), 0.2)
-    index, depth, bulge = _splat(view, spread * size * (0.5 - MARGIN), size)
+    index, depth, bulge = _splat(view, radius * size * (0.5 - MARGIN) / (1 + radius), size)
     tint = _near_to_far(view[:, 2], frame.depth) if colors is None else colors[order]
     lit = (np.clip(tint, 0, 1) * _light(cloud, camera)[:, None]).astype(np.float32)  # (N, 3)
     floor = _shadow(cloud, frame, camera, size) if shadow else np.ones((size, size), np.float32)
@@ -101,11 +102,11 @@ class _Frame:
     floor: float  # the lowest coordinate along the up axis
 
     @classmethod
-    def around(cls, points: Array, camera: Camera, size: int) -> "_Frame":
+    def around(cls, points: Array, camera: Camera, size: int, radius: float) -> "_Frame":
         floor = points[:, camera.up_axis].min()
         seen = np.concatenate([camera.view(points), camera.view(_dropped(points, floor, camera))])  # and the shadow
         lo, hi = seen.min(axis=0), seen.max(axis=0)
-        scale = size * (0.5 - MARGIN) / max((hi - lo)[:2].max() / 2, 1e-12)
+        scale = size * (0.5 - MARGIN) / (1 + radius) / max((hi - lo)[:2].max() / 2, 1e-12)  # whole discs fit
         return cls((lo + hi) / 2, scale, (hi - lo)[2] / 2 * scale, floor)
 
     def to_pixels(self, view: Array) -> Array:
