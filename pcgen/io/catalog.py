@@ -73,9 +73,7 @@ class Catalog:
         rows, label, class_names = choose(self, split, classes)
         return self.take(rows, label, class_names)
 
-    def take(
-        self, rows: NDArray[np.int64], label: NDArray[np.int64] | None, class_names: tuple[str, ...]
-    ) -> "Catalog":
+    def take(self, rows: NDArray[np.int64], label: NDArray[np.int64] | None, class_names: tuple[str, ...]) -> "Catalog":
         """Keep some rows, with their labels numbered anew."""
         return replace(
             self,

@@ -74,6 +74,15 @@ def read_file(
     return resample(points, num_points, seed, name)
 
 
+def read_raw(path: Path) -> NDArray[Any]:
+    """Read the points (N, 3) of a file as they are, not finite ones too; of a mesh its vertices."""
+    content = _read(path)
+    points = np.asarray(content.vertices if isinstance(content, Mesh) else content)
+    points = points[0] if points.ndim == 3 and len(points) == 1 else points
+    check_points((1, *points.shape), points.dtype, str(path))
+    return points
+
+
 def check_cloud(points: Any, source: str) -> NDArray[np.float32]:
     """Return one cloud (N, 3) as float32, or say what is wrong with it."""
     array = np.asarray(points)

@@ -45,7 +45,9 @@ class Normalization(Recorded):
 
     def __post_init__(self) -> None:
         if self.scope not in get_args(Scope):
-            raise ConfigurationError(f"normalization scope is {self.scope!r}; it is one of {', '.join(get_args(Scope))}")
+            raise ConfigurationError(
+                f"normalization scope is {self.scope!r}; it is one of {', '.join(get_args(Scope))}"
+            )
         if self.region not in get_args(Region):
             raise ConfigurationError(f"normalization region is {self.region!r}; it is ball or box")
         if not (np.isfinite(self.radius) and self.radius > 0):

@@ -63,7 +63,9 @@ def _counts(data: bytes, start: int, path: Path) -> tuple[int, int, int]:
     line = _line(data, start)
     fields = line.split()
     if len(fields) not in (2, 3) or not all(f.isdigit() for f in fields):
-        raise DataError(f"{path}: {line[:40].decode(errors='replace')!r} where the numbers of vertices and faces belong")
+        raise DataError(
+            f"{path}: {line[:40].decode(errors='replace')!r} where the numbers of vertices and faces belong"
+        )
     return int(fields[0]), int(fields[1]), data.index(line, start) + len(line)
 
 

@@ -21,7 +21,9 @@ def load_open3d() -> Any:
     try:
         import open3d
     except ImportError as error:
-        raise DataError(f"Open3D, which reads and samples meshes, cannot be loaded: {error}. {_remedy(error)}") from error
+        raise DataError(
+            f"Open3D, which reads and samples meshes, cannot be loaded: {error}. {_remedy(error)}"
+        ) from error
     open3d.utility.set_verbosity_level(open3d.utility.VerbosityLevel.Error)
     return open3d
 

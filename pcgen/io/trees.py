@@ -1,4 +1,4 @@
-"""Folders: class/{train,val,test}/file trees (ModelNet, PC15k), `ply_data_*.h5` folders, and plain folders of clouds."""
+"""Folders: class/{train,val,test}/file trees (ModelNet, PC15k), `ply_data_*.h5` folders, plain folders of clouds."""
 
 import os
 import warnings
@@ -50,9 +50,7 @@ def folder_catalog(folder: Path) -> Catalog:
     if files[0].suffix.lower() in HDF5_SUFFIXES:
         return _hdf5_folder(folder, files)
     places = [_place(p.relative_to(folder).parts[:-1]) for p in files]
-    prefix = os.path.commonprefix([c.split("/") for c, _ in places])
-    if prefix and len({c for c, _ in places}) > 1:
-        places = [("/".join(c.split("/")[len(prefix) :]), s) for c, s in places]
+    places = _without_common_folder(places)
     groups = sorted({c for c, _ in places})
     synsets = all(g in SYNSETS for g in groups)
     off = all(p.suffix.lower() == ".off" for p in files)
@@ -73,6 +71,15 @@ def _place(parts: tuple[str, ...]) -> tuple[str, str]:
     """Read class and split out of the folders on the way to a file."""
     splits = [p for p in parts if p in SPLITS]
     return "/".join(p for p in parts if p not in SPLITS), splits[-1] if splits else ""
+
+
+def _without_common_folder(places: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Drop the folder in which all classes lie, as archives often have one."""
+    classes = {c for c, _ in places}
+    heads = {c.partition("/")[0] for c in classes}
+    if len(heads) > 1 or not all("/" in c for c in classes):
+        return places
+    return _without_common_folder([(c.partition("/")[2], s) for c, s in places])
 
 
 def _kind(groups: list[str], splits: object, *, synsets: bool, off: bool) -> str:

@@ -1,0 +1,104 @@
+"""Work spread over processes: in order, in bounded memory, and a worker that dies takes only its own task along."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from pcgen.errors import ConfigurationError
+
+T = TypeVar("T")
+R = TypeVar("R")
+_AHEAD = 4  # tasks a worker may be ahead of the one that is waited for: bounds the results that wait
+
+
+def available_cpus() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_order(work: Callable[[T], R], tasks: Sequence[T], jobs: int, died: Callable[[T], R]) -> Iterator[R]:
+    """Do all tasks and give the results in the order of the tasks.
+
+    Args:
+        work: A function of a module, so that it can be sent.
+        tasks: What to do.
+        jobs: Processes; 1 works in this one.
+        died: Gives the result of a task during which its process died.
+
+    Yields:
+        One result a task.
+    """
+    if jobs == 1:
+        yield from map(work, tasks)
+        return
+    pending = deque(tasks)
+    while pending:
+        # a pool ends with its first dead worker, whose task is not known: the oldest is tried alone, then a new pool
+        for result in _until_broken(work, pending, jobs):
+            yield result
+            pending.popleft()
+        if pending:
+            yield _alone(work, pending[0], died)
+            pending.popleft()
+
+
+def _until_broken(work: Callable[[T], R], tasks: "deque[T]", jobs: int) -> Iterator[R]:
+    rest = iter(tuple(tasks))
+    with _pool(jobs) as pool:
+        _check_alive(pool)
+        waiting: deque[Future[R]] = deque()
+        try:
+            for task in rest:
+                waiting.append(pool.submit(work, task))
+                if len(waiting) >= jobs * _AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            return
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _alone(work: Callable[[T], R], task: T, died: Callable[[T], R]) -> R:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(work, task).result()
+        except BrokenProcessPool:
+            return died(task)
+
+
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    # spawn: Open3D's threads do not survive a fork
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_start)
+
+
+def _check_alive(pool: ProcessPoolExecutor) -> None:
+    try:
+        pool.submit(int).result()
+    except BrokenProcessPool as error:
+        raise ConfigurationError(
+            "worker processes cannot be started: in a script call it under `if __name__ == '__main__':`, or with jobs=1"
+        ) from error
+
+
+def _start() -> None:
+    """Prepare a worker: interruptions are the parent's to handle, and without a parent there is nothing to do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = "1"  # one process a processor is enough
+    watched: Any = multiprocessing.parent_process()
+    if watched is not None:
+        threading.Thread(target=_leave_with, args=(watched,), daemon=True).start()
+
+
+def _leave_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)
