@@ -80,8 +80,9 @@ class SetScores(Callback):
             scores = self._score(trainer, pl_module, "val")
             self._latest = None if scores is None else (trainer.global_step, scores)
             if scores is not None and trainer.is_global_zero:
+                epoch = max(trainer.current_epoch - 1, 0)  # the last one, since by now the trainer has counted it
                 for logger in trainer.loggers:
-                    logger.log_metrics({**_named(scores, "val"), "epoch": trainer.current_epoch}, trainer.global_step)
+                    logger.log_metrics({**_named(scores, "val"), "epoch": epoch}, trainer.global_step)
         self._write(trainer, "scores.json", "val")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002 -- Lightning's signature

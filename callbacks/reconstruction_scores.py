@@ -3,6 +3,7 @@
 import math
 import warnings
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.seed import isolate_rng
@@ -12,6 +13,8 @@ from pcgen.base import DataModule
 from pcgen.callbacks._sharing import clouds_of, gather_in_order, my_part, obstacle, on_rank_zero
 from pcgen.errors import ConfigurationError
 from pcgen.metrics import ReconstructionScores
+
+_CHUNK = 32  # dealt to the ranks whole: a product's last bit depends on how many rows it has
 
 
 class ReconstructionQuality(Callback):
@@ -70,8 +73,9 @@ class ReconstructionQuality(Callback):
             self._clouds[split] = datamodule.take(split, self.num_clouds).x
         data = self._clouds[split].to(pl_module.device)
         with isolate_rng():  # a model that draws while reconstructing must not change what training draws next
-            mine = pl_module.reconstruct(data[my_part(trainer, len(data))])
-        reconstructions = gather_in_order(trainer, mine)
+            chunks = data.split(_CHUNK)
+            mine = [pl_module.reconstruct(chunk) for chunk in chunks[my_part(trainer, len(chunks))]]
+        reconstructions = gather_in_order(trainer, torch.cat([data[:0], *mine]))
         return on_rank_zero(trainer, lambda: self._compare(data, reconstructions))
 
     def _compare(self, data: Tensor, reconstructions: Tensor) -> dict[str, float]:

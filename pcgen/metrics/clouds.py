@@ -34,7 +34,7 @@ class _CloudSets(Metric):
         if clouds.ndim != 3 or clouds.shape[-1] != 3:
             raise DataError(f"{name} has shape {tuple(clouds.shape)}; clouds are (B, N, 3)")
         points = getattr(self, f"{name}_points")
-        if points not in {0, clouds.shape[1]}:
+        if int(points) not in {0, clouds.shape[1]}:
             raise DataError(f"{name} has clouds of {clouds.shape[1]} points after clouds of {int(points)}")
         setattr(self, f"{name}_points", torch.full_like(points, clouds.shape[1]))
         getattr(self, name).append(clouds.detach().to(self.device, torch.float32).flatten())
@@ -78,7 +78,8 @@ class ReconstructionScores(_CloudSets):
         """Add data (B, N, 3) and their reconstructions (B, M, 3)."""
         if len(data) != len(reconstructions):
             raise DataError(f"{len(reconstructions)} reconstructions of {len(data)} data: give one for each")
-        self.chamfer.append(chamfer_distance(data, reconstructions).detach().float())
+        data, reconstructions = (x.detach().to(self.device, torch.float32) for x in (data, reconstructions))
+        self.chamfer.append(chamfer_distance(data, reconstructions))
         if self.coverage:
             self._append("data", data)
             self._append("reconstructions", reconstructions)

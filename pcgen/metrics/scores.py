@@ -45,7 +45,7 @@ def quantity(name: str) -> Quantity:
         "mmd": Quantity(f"MMD-{distance}{swapped}", "↓", 1000),
         "cov": Quantity(f"COV-{distance}{swapped}", "↑", 100, 1),
         "1nna": Quantity(f"1-NNA-{distance}", "→ 50", 100, 1),
-        "jsd": Quantity("JSD", "↓", 1000),
+        "jsd": Quantity("JSD", "↓", digits=4),
         "share": Quantity("outside ball", "", 100, 2),
         "chamfer": Quantity("Chamfer", "↓", 1000),
         "reconstruction": Quantity("covered by reconstructions", "↑", 100, 1),
