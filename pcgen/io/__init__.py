@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from pcgen.io.describe import describe_file as describe_file
     from pcgen.io.downloading import download as download
     from pcgen.io.downloading import extract_zip as extract_zip
+    from pcgen.io.freshness import is_stale as is_stale
     from pcgen.io.hdf5 import LazyClouds as LazyClouds
     from pcgen.io.mesh import Mesh as Mesh
     from pcgen.io.mesh import read_mesh as read_mesh
     from pcgen.io.mesh import sample_mesh as sample_mesh
     from pcgen.io.normalization import Normalization as Normalization
     from pcgen.io.preparing import Summary as Summary
-    from pcgen.io.preparing import is_stale as is_stale
     from pcgen.io.preparing import prepare as prepare
     from pcgen.io.reading import read_clouds as read_clouds
     from pcgen.io.writing import write_clouds as write_clouds
@@ -32,7 +32,7 @@ _HOME = {
     "describe_file": "describe",
     "download": "downloading",
     "extract_zip": "downloading",
-    "is_stale": "preparing",
+    "is_stale": "freshness",
     "prepare": "preparing",
     "read_clouds": "reading",
     "read_mesh": "mesh",

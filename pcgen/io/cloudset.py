@@ -196,7 +196,7 @@ def _relabel(clouds: Any, wanted: tuple[str, ...]) -> NDArray[np.int64]:
         if name not in clouds.class_names:
             raise DataError(f"{clouds.source}: there is no class {name!r}; there are {', '.join(clouds.class_names)}")
     new = np.array([wanted.index(n) if n in wanted else -1 for n in clouds.class_names], dtype=np.int64)
-    return new[clouds.label]
+    return np.asarray(new[clouds.label])
 
 
 def seed_of(seed: int, name: str) -> int:
@@ -213,7 +213,7 @@ def resample(points: NDArray[np.float32], num_points: int, seed: int, name: str)
     rng = np.random.default_rng(seed_of(seed, name))
     whole, rest = divmod(num_points, len(points))
     index = np.concatenate([np.tile(np.arange(len(points)), whole), rng.permutation(len(points))[:rest]])
-    return points[index]
+    return np.asarray(points[index])
 
 
 def warn_repeats(source: str, there: int, wanted: int, clouds: int) -> None:

@@ -10,6 +10,7 @@ import stat
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -198,7 +199,7 @@ def extract_zip(
                 for member in members:
                     _extract(archive, member, temporary)
                     advance(member.file_size)
-    except (zipfile.BadZipFile, EOFError, zipfile.zlib.error, NotImplementedError, RuntimeError) as error:  # type: ignore[attr-defined]  # zipfile re-exports zlib
+    except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{path} is not a whole zip archive: {error}") from error
     return folder
 

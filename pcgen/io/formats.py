@@ -3,6 +3,7 @@
 import io
 import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -92,27 +93,35 @@ def check_cloud(points: Any, source: str) -> NDArray[np.float32]:
         raise DataError(f"{source}: a cloud of shape {array.shape} and type {array.dtype}; (N, 3) with N > 0 needed")
     with np.errstate(over="ignore"):  # what overflows float32 is caught as infinity
         cloud = np.ascontiguousarray(array, dtype=np.float32)
-    bad = ~np.isfinite(cloud).all(1)
+    bad = np.asarray(~np.isfinite(cloud).all(1))
     if bad.any():
         raise DataError(f"{source}: {bad.sum()} of {len(bad)} points are NaN or infinite, the first is {bad.argmax()}")
     return cloud
 
 
 def _read(path: Path) -> Any:
-    suffix = path.suffix.lower()
-    if suffix == ".off":
-        return read_mesh(path)
-    if suffix in (".obj", ".ply"):
-        vertices, faces = read_with_open3d(path) if suffix == ".obj" or is_mesh(path) else (_open3d_cloud(path), ())
-        return Mesh(vertices, faces, source=str(path)) if len(faces) else vertices
-    if suffix == ".pcd":
-        _check_pcd(path)
+    """Read a mesh, or an array of points that nobody has checked."""
+    readers = {
+        ".off": read_mesh,
+        ".obj": _read_either,
+        ".ply": _read_either,
+        ".pcd": _read_pcd,
+        ".npy": _load_npy,
+        ".npz": lambda p: read_array_rows(p, _npz_key(p), None),
+    }
+    return readers.get(path.suffix.lower(), _read_text)(path)
+
+
+def _read_either(path: Path) -> Any:
+    if not is_mesh(path):
         return _open3d_cloud(path)
-    if suffix == ".npy":
-        return _load_npy(path)
-    if suffix == ".npz":
-        return read_array_rows(path, _npz_key(path), None)
-    return _read_text(path)
+    vertices, faces = read_with_open3d(path)
+    return Mesh(vertices, faces, source=str(path)) if len(faces) else vertices
+
+
+def _read_pcd(path: Path) -> NDArray[np.float64]:
+    _check_pcd(path)
+    return _open3d_cloud(path)
 
 
 def _open3d_cloud(path: Path) -> NDArray[np.float64]:
@@ -177,7 +186,7 @@ def _npz_member(path: Path, key: str) -> NDArray[Any]:
         with zipfile.ZipFile(path) as archive:
             data = archive.read(f"{key}.npy")
         return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MemoryError, zipfile.zlib.error) as error:
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MemoryError, zlib.error) as error:
         raise DataError(f"{path}: its array {key!r} cannot be read ({error})") from error
 
 

@@ -149,7 +149,7 @@ class LazyClouds:
             self._key = _points_key(self.path, file)
             K, N, _ = file[self._key].shape
         self.rows = np.arange(K) if rows is None else np.asarray(rows, dtype=np.int64).reshape(-1)
-        if len(self.rows) and not (0 <= self.rows.min() and self.rows.max() < K):
+        if len(self.rows) and (self.rows.min() < 0 or self.rows.max() >= K):
             raise DataError(f"{path}: rows {self.rows.min()} to {self.rows.max()} asked for, but it has {K} clouds")
         self.shape = (len(self.rows), int(N), 3)
         self._file: Any = None

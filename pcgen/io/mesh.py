@@ -57,7 +57,7 @@ class Mesh:
         self._check_surface()
 
     def _check_surface(self) -> None:
-        bad = ~np.isfinite(self.vertices).all(1)
+        bad = np.asarray(~np.isfinite(self.vertices).all(1))
         if bad.any() and bad[self.faces].any():
             raise DataError(f"{self.source}: {bad.sum()} of {len(bad)} vertices are NaN or infinite")
         area = float(self.areas().sum())

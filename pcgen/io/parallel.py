@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(work: Callable[[T], R], tasks: Sequence[T], jobs: int, died: Callable[[T], R]) -> Iterator[R]:
+def in_order(work: Callable[[T], R], tasks: Sequence[T], jobs: int, died: Callable[[T], R]) -> Generator[R, None, None]:
     """Do all tasks and give the results in the order of the tasks.
 
     Args:

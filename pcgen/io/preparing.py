@@ -1,13 +1,12 @@
 """Meshes or clouds into pcgen's HDF5: over processes, in memory that does not grow with their number."""
 
-import hashlib
 import os
 import signal
 import threading
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -20,15 +19,15 @@ from pcgen import __version__
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io.catalog import Catalog, Item
 from pcgen.io.cloudset import resample, warn_repeats
-from pcgen.io.files import atomic, existing
+from pcgen.io.files import atomic
 from pcgen.io.formats import check_cloud, is_mesh, read_file
-from pcgen.io.hdf5 import HDF5_SUFFIXES, opened
+from pcgen.io.freshness import fingerprint
+from pcgen.io.hdf5 import HDF5_SUFFIXES
 from pcgen.io.mesh import Method
 from pcgen.io.parallel import available_cpus, in_order
 from pcgen.io.progress import progress as show
 from pcgen.io.reading import catalog, read_rows, same_array
 from pcgen.io.table import SPLIT_CODES
-from pcgen.io.trees import folder_files
 from pcgen.io.writing import put, texts
 
 _TASK_ROWS = 16  # clouds of one array that a task takes at once
@@ -199,7 +198,9 @@ def _convert(
     """Write the points as they come, one chunk a cloud; return the indices of those that are in the file."""
     import h5py
 
-    N, kept, index, told = tasks[0].num_points, [], 0, []
+    N, index = tasks[0].num_points, 0
+    kept: list[int] = []
+    told: list[str] = []
     with h5py.File(path, "w") as file, show("Converting", len(listing), shown=progress) as advance:
         points = file.create_dataset(
             "points", (len(listing), N, 3), "f4", chunks=(1, N, 3), maxshape=(None, N, 3), track_times=False
@@ -275,31 +276,3 @@ def _terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def fingerprint(source: str | os.PathLike[str]) -> str:
-    """Return a digest of the source's files: their names below it, sizes and times of change."""
-    source = existing(source)
-    files = folder_files(source) if source.is_dir() else [source]
-    digest = hashlib.sha256()
-    for path in files:
-        state = path.stat()
-        name = path.relative_to(source).as_posix() if source.is_dir() else path.name
-        digest.update(f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def is_stale(
-    out: str | os.PathLike[str],
-    source: str | os.PathLike[str],
-    *,
-    num_points: int = 2048,
-    method: Method = "uniform",
-    seed: int = 0,
-) -> bool:
-    """Say whether a prepared file is missing, damaged, or was made from another source or with other options."""
-    expected = {"num_points": num_points, "method": method, "seed": seed, "fingerprint": fingerprint(source)}
-    with suppress(DataError), opened(existing(out)) as file:
-        there = dict(file.attrs)
-        return "points" not in file or any(there.get(k) != v for k, v in expected.items())
-    return True

@@ -108,8 +108,8 @@ def _parts(listing: Catalog, num_points: int | None, seed: int) -> Iterator[NDAr
         names = listing.name[done : done + len(items)]
         done += len(items)
         if alone:
-            clouds = [read_file(i.path, num_points, seed=seed, name=n) for i, n in zip(items, names, strict=True)]
-            yield from (c[None] for c in clouds)
+            for item, name in zip(items, names, strict=True):
+                yield read_file(item.path, num_points, seed=seed, name=name)[None]
             continue
         clouds = check_clouds(read_rows(items), f"{path}:{dataset}" if dataset else str(path))
         if num_points in (None, clouds.shape[1]):
