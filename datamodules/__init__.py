@@ -2,6 +2,7 @@
 
 from pcgen.datamodules.augmentations import Augmentation, Dropout, Jitter, RotateUp, Scale
 from pcgen.datamodules.clouds import CloudDataModule
+from pcgen.datamodules.modelnet import ModelNet
 from pcgen.datamodules.point_clouds import PointClouds
 from pcgen.datamodules.shapes import Shapes
 
@@ -10,6 +11,7 @@ __all__ = [
     "CloudDataModule",
     "Dropout",
     "Jitter",
+    "ModelNet",
     "PointClouds",
     "RotateUp",
     "Scale",

@@ -31,9 +31,8 @@ def turn_y(angle: float) -> Matrix:
 
 
 def _product(a: Matrix, b: Matrix) -> Matrix:
-    columns = tuple(zip(*b, strict=True))
-    rows = tuple(tuple(r[0] * c[0] + r[1] * c[1] + r[2] * c[2] for c in columns) for r in a)
-    return rows  # type: ignore[return-value]  # three by three, which a generator does not tell
+    x, y, z = (_apply(a, column) for column in zip(*b, strict=True))
+    return ((x[0], y[0], z[0]), (x[1], y[1], z[1]), (x[2], y[2], z[2]))
 
 
 def _apply(a: Matrix, v: Vector) -> Vector:
@@ -98,12 +97,12 @@ class Assembly:
         self._add(PRISM, (width / 2, (depth or width) / 2, length / 2, 0.0), axes, middle, label)
 
     def rod(
-        self, p: Vector, q: Vector, radius: float, label: int, end: float | None = None, *, shell: bool = False
+        self, p: Vector, q: Vector, radius: float, label: int, end: float | None = None, *, hollow: bool = False
     ) -> None:
-        """Add a round rod or cone from p to q, an open sheet if it is a shell."""
+        """Add a round rod or cone from p to q, an open sheet if it is hollow."""
         axes, middle, length = _along(p, q)
         self._add(
-            FRUSTUM, (radius, radius if end is None else end, length / 2, 0.0 if shell else 1.0), axes, middle, label
+            FRUSTUM, (radius, radius if end is None else end, length / 2, 0.0 if hollow else 1.0), axes, middle, label
         )
 
     def ball(self, at: Vector, radii: Vector, label: int, axes: Matrix = IDENTITY) -> None:

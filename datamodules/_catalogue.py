@@ -71,14 +71,14 @@ def generate(
     points = np.empty((len(names), num_points, 3), np.float32)
     labels = np.empty(points.shape[:2], np.int64)
     factors = np.empty((len(names), len(FACTORS)), np.float32)
-    for name in CLASSES:  # shapes of one class have about as many solids, which saves work
+    for name, kind in CLASSES.items():  # shapes of one class have about as many solids, which saves work
         members = np.flatnonzero(np.array(names) == name)
         for rows in np.split(members, range(_CHUNK, len(members), _CHUNK)):
             if not len(rows):
                 continue
             drawn = [draw(name, np.random.default_rng(list(seeds[i]))) for i in rows]
             x, labels[rows] = _sample([assembly for assembly, _ in drawn], num_points, list(seeds[rows[0]]))
-            points[rows] = x * CLASSES[name].scale
+            points[rows] = x * kind.scale
             factors[rows] = [f for _, f in drawn]
     return points, labels, factors
 

@@ -273,10 +273,10 @@ def _shade(shape: Assembly, rng: Rng, f: Factors, low: float) -> None:
         shape.rod((0, 0, low), (0, 0, high), wide, SHADE, end=narrow)
     elif style == "bell":
         waist = low + 0.4 * f.upper_height
-        shape.rod((0, 0, low), (0, 0, waist), wide, SHADE, end=0.55 * (wide + narrow) / 1.2, shell=True)
-        shape.rod((0, 0, waist), (0, 0, high), 0.55 * (wide + narrow) / 1.2, SHADE, end=0.8 * narrow, shell=True)
+        shape.rod((0, 0, low), (0, 0, waist), wide, SHADE, end=0.55 * (wide + narrow) / 1.2, hollow=True)
+        shape.rod((0, 0, waist), (0, 0, high), 0.55 * (wide + narrow) / 1.2, SHADE, end=0.8 * narrow, hollow=True)
     else:
-        shape.rod((0, 0, low), (0, 0, high), wide, SHADE, end=narrow, shell=True)
+        shape.rod((0, 0, low), (0, 0, high), wide, SHADE, end=narrow, hollow=True)
     if style == "bulb":
         radius = min(0.05, 0.3 * wide)
         shape.ball((0, 0, low + 0.5 * f.upper_height), (radius, radius, 1.3 * radius), SHADE)

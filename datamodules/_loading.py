@@ -5,6 +5,7 @@ is depends on the seed, the epoch, the process and the batch's number alone: res
 too.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -196,7 +197,7 @@ class Batches(Dataset[Batch]):
         self.augment, self.up_axis, self.batch_size = augment, up_axis, batch_size
 
     def __len__(self) -> int:
-        return -(-self.points.shape[0] // self.batch_size)
+        return math.ceil(self.points.shape[0] / self.batch_size)
 
     def __getitem__(self, draw: Draw | int) -> Batch:
         if isinstance(draw, int):

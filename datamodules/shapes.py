@@ -111,7 +111,7 @@ of the seat's outline |
         self.factor_names = FACTORS
         if min(self.sizes.values()) < 0 or train_size < 1:
             raise ConfigurationError(
-                f"train_size, val_size, test_size are {tuple(self.sizes.values())}; not below 0, 1 for training"
+                f"train_size, val_size, test_size are {tuple(self.sizes.values())}: at least 1, 0 and 0 are needed"
             )
         if self.stored_points < num_points:
             raise ConfigurationError(f"stored_points is {stored_points}, below num_points, which is {num_points}")
@@ -128,15 +128,14 @@ of the seat's outline |
             (self.shape_seed, _SPLITS.index(s), list(CLASSES).index(self.class_names[k]), i // len(self.class_names))
             for s, k, i in zip(split, label, number, strict=True)
         ]
+        names = tuple(f"{s}/{self.class_names[k]}_{i:05d}" for s, k, i in zip(split, label, number, strict=True))
         points, self._labels, factors = generate([self.class_names[k] for k in label], self.stored_points, seeds)
         return Source(
             CloudSet(
                 points=points,
                 label=label,
                 split=split,
-                name=tuple(
-                    f"{s}/{self.class_names[k]}_{seed[-1]:05d}" for s, k, seed in zip(split, label, seeds, strict=True)
-                ),
+                name=names,
                 class_names=self.class_names,
                 factors=factors,
                 factor_names=FACTORS,
