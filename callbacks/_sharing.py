@@ -16,20 +16,17 @@ T = TypeVar("T")
 Progress = Callable[[int, int], None]
 
 
-def clouds_of(trainer: Trainer) -> DataModule | None:
-    """Give the trainer's datamodule if it gives clouds (N, 3), or None."""
-    datamodule = getattr(trainer, "datamodule", None)
-    return datamodule if isinstance(datamodule, DataModule) and _is_cloud(datamodule.sample_shape) else None
-
-
-def obstacle(trainer: Trainer, pl_module: LightningModule, verb: str) -> str | None:
-    """Say why clouds cannot be scored here, or None if they can."""
+def scorable(trainer: Trainer, pl_module: LightningModule, verb: str) -> tuple[GenerativeModel, DataModule] | str:
+    """Give the model and the data whose clouds can be scored, or say why there are none."""
     name = type(pl_module).__name__
     if not isinstance(pl_module, GenerativeModel) or not pl_module.can(verb):
         return f"{name} cannot {verb}"
     if not _is_cloud(pl_module.sample_shape):
         return f"{name} makes {tuple(pl_module.sample_shape)}, not clouds (N, 3)"
-    return None if clouds_of(trainer) else "the trainer has no pcgen datamodule with clouds to take a reference from"
+    datamodule = getattr(trainer, "datamodule", None)
+    if not isinstance(datamodule, DataModule) or not _is_cloud(datamodule.sample_shape):
+        return "the trainer has no pcgen datamodule with clouds to compare with"
+    return pl_module, datamodule
 
 
 def _is_cloud(shape: tuple[int, ...]) -> bool:

@@ -2,7 +2,6 @@
 
 import math
 import warnings
-from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -10,9 +9,9 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
-from pcgen.base import DataModule
+from pcgen.base import DataModule, GenerativeModel
 from pcgen.callbacks._logging import log_table, run_folder
-from pcgen.callbacks._sharing import Progress, clouds_of, gather_in_order, obstacle, on_rank_zero, progress_bar
+from pcgen.callbacks._sharing import Progress, gather_in_order, on_rank_zero, progress_bar, scorable
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.metrics import Scores, SetEvaluator, ball_radius, data_name, draw_chunks
 
@@ -107,13 +106,14 @@ class SetScores(Callback):
         self._latest = None
 
     def _score(self, trainer: Trainer, pl_module: LightningModule, split: str) -> Scores | None:
-        datamodule = clouds_of(trainer)
-        if (reason := obstacle(trainer, pl_module, "sample")) or datamodule is None:
-            self._warn_once(f"no scores of samples: {reason}")
+        found = scorable(trainer, pl_module, "sample")
+        if isinstance(found, str):
+            self._warn_once(f"no scores of samples: {found}")
             return None
+        model, datamodule = found
         with isolate_rng():  # drawing must not change what training draws next
-            reference = self._reference(datamodule, split, pl_module.device)
-            generated = self._draw(trainer, pl_module, len(reference.evaluator.reference))
+            reference = self._reference(datamodule, split, model.device)
+            generated = self._draw(trainer, model, len(reference.evaluator.reference))
             with progress_bar(trainer, "scoring samples") as progress:
                 row = on_rank_zero(trainer, lambda: reference.score(generated, progress))
                 oracle = on_rank_zero(trainer, lambda: reference.oracle_row(progress))
@@ -141,11 +141,11 @@ class SetScores(Callback):
             self._references[split] = _Reference(evaluator, oracle)
         return self._references[split]
 
-    def _draw(self, trainer: Trainer, pl_module: Any, n: int) -> Tensor:
+    def _draw(self, trainer: Trainer, model: GenerativeModel, n: int) -> Tensor:
         rank, world_size = trainer.global_rank, trainer.world_size
-        mine = [torch.empty(0, *pl_module.sample_shape, device=pl_module.device)]
+        mine = [torch.empty(0, *model.sample_shape, device=model.device)]
         with progress_bar(trainer, "drawing samples") as progress:
-            for part in draw_chunks(pl_module, n, self.seed, chunk=self.chunk, rank=rank, world_size=world_size):
+            for part in draw_chunks(model, n, self.seed, chunk=self.chunk, rank=rank, world_size=world_size):
                 mine.append(part.to(mine[0]))
                 if progress is not None:
                     progress(sum(map(len, mine)) * world_size, n)
@@ -156,7 +156,7 @@ class SetScores(Callback):
         if self._latest is None or not trainer.is_global_zero:
             return
         scores = self._latest[1]
-        if not trainer.fast_dev_run:
+        if not getattr(trainer, "fast_dev_run", False):
             scores.save(folder / file)
         log_table(trainer, f"scores/{split}", *scores.plain_table())
 

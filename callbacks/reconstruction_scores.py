@@ -9,8 +9,8 @@ from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
-from pcgen.base import DataModule
-from pcgen.callbacks._sharing import clouds_of, gather_in_order, my_part, obstacle, on_rank_zero
+from pcgen.base import DataModule, GenerativeModel
+from pcgen.callbacks._sharing import gather_in_order, my_part, on_rank_zero, scorable
 from pcgen.errors import ConfigurationError
 from pcgen.metrics import ReconstructionScores
 
@@ -56,25 +56,23 @@ class ReconstructionQuality(Callback):
         self._clouds.clear()
 
     def _log(self, trainer: Trainer, pl_module: LightningModule, splits: tuple[str, ...]) -> None:
-        datamodule = clouds_of(trainer)
-        if (reason := obstacle(trainer, pl_module, "reconstruct")) or datamodule is None:
+        found = scorable(trainer, pl_module, "reconstruct")
+        if isinstance(found, str):
             if not self._warned:
                 self._warned = True
-                warnings.warn(f"no scores of reconstructions: {reason}", stacklevel=3)
+                warnings.warn(f"no scores of reconstructions: {found}", stacklevel=3)
             return
         for split in splits:
-            scores = self._score(trainer, pl_module, datamodule, split)
+            scores = self._score(trainer, *found, split)
             pl_module.log_dict({f"{split}/{name}": value for name, value in scores.items()}, sync_dist=True)
 
-    def _score(
-        self, trainer: Trainer, pl_module: LightningModule, datamodule: DataModule, split: str
-    ) -> dict[str, float]:
+    def _score(self, trainer: Trainer, model: GenerativeModel, datamodule: DataModule, split: str) -> dict[str, float]:
         if split not in self._clouds:
             self._clouds[split] = datamodule.take(split, self.num_clouds).x
-        data = self._clouds[split].to(pl_module.device)
+        data = self._clouds[split].to(model.device)
         with isolate_rng():  # a model that draws while reconstructing must not change what training draws next
-            chunks = data.split(_CHUNK)
-            mine = [pl_module.reconstruct(chunk) for chunk in chunks[my_part(trainer, len(chunks))]]
+            chunks = torch.split(data, _CHUNK)
+            mine = [model.reconstruct(chunk) for chunk in chunks[my_part(trainer, len(chunks))]]
         reconstructions = gather_in_order(trainer, torch.cat([data[:0], *mine]))
         return on_rank_zero(trainer, lambda: self._compare(data, reconstructions))
 

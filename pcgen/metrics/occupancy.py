@@ -58,7 +58,8 @@ def share_outside_ball(clouds: Tensor, *, radius: float = RADIUS) -> Tensor:
         Scalar float64 in [0, 1].
     """
     _check(clouds)
-    return (clouds.double().norm(dim=-1) > radius * (1 + _TOLERANCE)).double().mean()
+    outside = torch.linalg.vector_norm(clouds.double(), dim=-1).gt(radius * (1 + _TOLERANCE))  # (S, N)
+    return outside.double().mean()
 
 
 def cloud_occupancy(clouds: Tensor, *, resolution: int = 28) -> Tensor:
@@ -110,13 +111,14 @@ def _nearest_slots(points: Tensor, resolution: int, inside: Tensor, slots: Tenso
     # A centre whose six neighbours are all in the ball is the nearest only to points of its own cell, so the points
     # of dropped cells need be compared with the surface's centres alone.
     far = (~known).nonzero()[:, 0]
-    for part in far.split(_CHUNK):
+    for part in torch.split(far, _CHUNK):
         slot[part] = slots[surface[_nearest(points[part], _centres(surface, resolution))]]
     return slot
 
 
 def _nearest(points: Tensor, centres: Tensor) -> Tensor:
-    squared = sum(((points[:, None, k] - centres[None, :, k]) ** 2 for k in range(3)), points.new_zeros(()))
+    dx, dy, dz = (points[:, None, k] - centres[None, :, k] for k in range(3))
+    squared: Tensor = dx**2 + dy**2 + dz**2
     return squared.argmin(dim=1)
 
 

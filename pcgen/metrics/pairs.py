@@ -37,7 +37,7 @@ def matrix(pairwise: PairwiseDistance, a: Tensor, b: Tensor, count: Callable[[in
         (S, R) on the CPU: small, and what is made of it wants float64, which not every device has.
     """
     rows = []
-    for part in a.split(_ROWS):
+    for part in torch.split(a, _ROWS):
         rows.append(pairwise(part, b).cpu())
         if count is not None:
             count(rows[-1].numel())

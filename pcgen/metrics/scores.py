@@ -26,7 +26,7 @@ class Quantity:
 
     label: str
     aim: str
-    scale: float = 1
+    scale: int = 1
     digits: int = 3
 
     @property
