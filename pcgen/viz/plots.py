@@ -48,7 +48,7 @@ def draw_embedding(
         _scatter_classes(axes, xy, _one_each(labels, xy, "labels").astype(int), class_names)
     elif values is not None:
         colors = _one_each(values, xy, "values")
-        shown = axes.scatter(xy[:, 0], xy[:, 1], c=colors, s=_dot(xy), cmap="viridis", linewidths=0, alpha=0.85)
+        shown = axes.scatter(xy[:, 0], xy[:, 1], c=colors, s=_dot(xy), cmap="viridis", linewidths=0)
         figure.colorbar(shown, ax=axes, label=value_name)
     else:
         axes.scatter(xy[:, 0], xy[:, 1], s=_dot(xy), color=CLASS_COLORS[0], linewidths=0, alpha=0.8)

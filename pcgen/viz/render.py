@@ -6,7 +6,7 @@ points fade, and the shape throws a soft shadow on its floor. Orthographic, so t
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ MARGIN = 0.045  # of a cell's side, left free all around
 NEIGHBORS = 14  # that suggest a point's normal
 NEAR_TO_FAR = ((0.06, 0.30, 0.52), (0.16, 0.47, 0.70), (0.40, 0.66, 0.83), (0.68, 0.83, 0.92))  # RGB
 PAPER = 0.97  # grey of the background
-TOUCHING = 1.5  # radius of N points, relative to half the frame, times √N
+COVER = 2.5  # discs over each spot of a surface, on average
 DIM, BRIGHT = 0.74, 1.28  # of a point turned away from the light and toward it
 RIM = 0.72  # brightness at a point's rim, relative to its middle
 LARGEST = 0.12  # radius of few points
@@ -82,12 +82,14 @@ def render_cloud(
     """
     order = np.lexsort(cloud.T if colors is None else np.concatenate([colors.T, cloud.T]))
     cloud = cloud[order].astype(np.float64)  # one order for every permutation of the points: the same bytes
-    radius = min(TOUCHING / np.sqrt(len(cloud)), LARGEST) if radius is None else radius
-    frame = _Frame.around(cloud if like is None else like.astype(np.float64), camera, size, radius)
+    frame = _Frame.around(cloud if like is None else like.astype(np.float64), camera)
+    distance, near = _neighbors(cloud)  # (N, k)
+    radius = _touching(distance, frame.half) if radius is None else radius
+    frame = frame.fitted(size, radius)
     view = frame.to_pixels(camera.view(cloud))  # (N, 3)
     index, depth, bulge = _splat(view, radius * size * (0.5 - MARGIN) / (1 + radius), size)
     tint = _near_to_far(view[:, 2], frame.depth) if colors is None else colors[order]
-    lit = (np.clip(tint, 0, 1) * _light(cloud, camera)[:, None]).astype(np.float32)  # (N, 3)
+    lit = (np.clip(tint, 0, 1) * _light(cloud, near, camera)[:, None]).astype(np.float32)  # (N, 3)
     floor = _shadow(cloud, frame, camera, size) if shadow else np.ones((size, size), np.float32)
     return _compose(lit, index, bulge, _creases(depth, frame.depth), floor)
 
@@ -97,17 +99,22 @@ class _Frame:
     """What the cell shows: pixels = (view − center) · scale."""
 
     center: Array
-    scale: float
-    depth: float  # half of the depth, in pixels
+    half: float  # of the greater side on the screen
+    depth: float  # half of it
     floor: float  # the lowest coordinate along the up axis
+    scale: float = 1.0
 
     @classmethod
-    def around(cls, points: Array, camera: Camera, size: int, radius: float) -> "_Frame":
+    def around(cls, points: Array, camera: Camera) -> "_Frame":
         floor = points[:, camera.up_axis].min()
         seen = np.concatenate([camera.view(points), camera.view(_dropped(points, floor, camera))])  # and the shadow
         lo, hi = seen.min(axis=0), seen.max(axis=0)
-        scale = size * (0.5 - MARGIN) / (1 + radius) / max((hi - lo)[:2].max() / 2, 1e-12)  # whole discs fit
-        return cls((lo + hi) / 2, scale, (hi - lo)[2] / 2 * scale, floor)
+        half = (hi - lo) / 2
+        return cls((lo + hi) / 2, max(half[:2].max(), 1e-12), half[2], floor)
+
+    def fitted(self, size: int, radius: float) -> "_Frame":
+        scale = size * (0.5 - MARGIN) / (1 + radius) / self.half  # whole discs fit
+        return replace(self, scale=scale, depth=max(self.depth * scale, 1.0))
 
     def to_pixels(self, view: Array) -> Array:
         return (view - self.center) * self.scale
@@ -153,11 +160,23 @@ def _near_to_far(toward: Array, half: float) -> Array:
     return np.stack([np.interp(t, np.linspace(0, 1, len(ramp)), ramp[:, k]) for k in range(3)], axis=-1)
 
 
-def _light(cloud: Array, camera: Camera) -> Array:
+def _neighbors(cloud: Array) -> tuple[Array, Array]:
     from scipy.spatial import cKDTree
 
     k = min(NEIGHBORS, len(cloud))
-    near = cKDTree(cloud).query(cloud, k=k)[1].reshape(len(cloud), k)
+    distance, index = cKDTree(cloud).query(cloud, k=k)
+    return distance.reshape(len(cloud), k), index.reshape(len(cloud), k)
+
+
+def _touching(distance: Array, half: float) -> float:
+    # k neighbours within d of a point of a surface: k discs of radius d √(COVER / k) cover that neighbourhood COVER
+    # times over. Held near what a surface of the frame's size would ask for, so that noise and clumps stay points.
+    usual = 1.5 / np.sqrt(len(distance))
+    own = np.median(distance[:, -1]) * np.sqrt(COVER / distance.shape[1]) / half
+    return float(min(np.clip(own, 0.7 * usual, 2 * usual), LARGEST))
+
+
+def _light(cloud: Array, near: Array, camera: Camera) -> Array:
     normal = camera.view(_normals(cloud[near]))
     normal *= np.where(normal[:, 2:] < 0, -1, 1)  # the side that the viewer sees
     light = np.array(LIGHT) / np.linalg.norm(LIGHT)
