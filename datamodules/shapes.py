@@ -122,8 +122,8 @@ of the seat's outline |
         split = np.repeat(_SPLITS, [self.sizes[s] for s in _SPLITS])
         number = np.concatenate([np.arange(self.sizes[s]) for s in _SPLITS])
         label = number % len(self.class_names)
-        # A shape depends on the seed, its split, its class and its turn: a larger set begins with the same shapes (their
-        # points are drawn anew).
+        # A shape depends on the seed, its split, its class and its turn: a larger set begins with the same shapes, on
+        # which points are drawn anew.
         seeds = [
             (self.shape_seed, _SPLITS.index(s), list(CLASSES).index(self.class_names[k]), i // len(self.class_names))
             for s, k, i in zip(split, label, number, strict=True)

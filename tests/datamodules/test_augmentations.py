@@ -70,7 +70,7 @@ def test_dropout_replaces_by_copies_of_a_kept_point(x):
     shares = []
     for before, after in zip(x, y, strict=True):
         distinct = after.unique(dim=0)
-        assert (torch.cdist(distinct, before).min(1).values == 0).all()
+        assert (distinct[:, None] == before).all(-1).any(1).all()
         shares.append(1 - len(distinct) / 128)
     assert 0.3 < sum(shares) / len(shares) < 0.6  # 0.45 expected
     assert max(shares) > 0.75
