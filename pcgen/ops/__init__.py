@@ -4,8 +4,9 @@ Everything is exact to rounding, deterministic, and holds no matrix of all pairs
 """
 
 from pcgen.ops.chamfer import chamfer_distance
-from pcgen.ops.gaussian import gaussian_nearest_neighbors, gather_points
+from pcgen.ops.gaussian import gather_points, gaussian_nearest_neighbors
 from pcgen.ops.neighbors import bidirectional_nearest_neighbors, nearest_neighbors
+from pcgen.ops.pairwise import pairwise_chamfer_distance
 
 __all__ = [
     "bidirectional_nearest_neighbors",
@@ -13,4 +14,5 @@ __all__ = [
     "gather_points",
     "gaussian_nearest_neighbors",
     "nearest_neighbors",
+    "pairwise_chamfer_distance",
 ]

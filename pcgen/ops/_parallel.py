@@ -27,6 +27,12 @@ def threads() -> int:
     return max(1, torch.get_num_threads())
 
 
+def batch_ranges(clouds: int) -> list[tuple[int, int]]:
+    """Cut a batch into about four ranges a thread, so that a slow thread is helped."""
+    step = max(1, clouds // (4 * threads()))
+    return [(begin, min(begin + step, clouds)) for begin in range(0, clouds, step)]
+
+
 def run_all(tasks: Iterable[Task], progress: Progress | None = None) -> None:
     """Do all the tasks, each on whichever thread is free first; the calling thread works too.
 

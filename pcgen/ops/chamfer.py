@@ -1,22 +1,19 @@
-"""The Chamfer distance between clouds, and between all pairs of two sets of clouds.
+"""The Chamfer distance between two clouds.
 
-Definition (METRICS of point-cloud generation; Fan et al., "A Point Set Generation Network", 2017,
+Definition (Fan et al., "A Point Set Generation Network", 2017,
 https://arxiv.org/abs/1612.00603): the distances from each point to the nearest point of the other cloud, averaged or
 summed in each direction, both directions added.
 """
 
-from collections.abc import Callable, Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pcgen.errors import ConfigurationError
-from pcgen.ops._checks import check_finite, checked_pair
 from pcgen.ops.neighbors import bidirectional_nearest_neighbors
 
 Reduction = Literal["mean", "sum"]
-Progress = Callable[[int], None]
 
 
 def chamfer_distance(x: Tensor, y: Tensor, *, norm: int = 2, reduction: Reduction = "mean") -> Tensor:
@@ -38,12 +35,13 @@ def chamfer_distance(x: Tensor, y: Tensor, *, norm: int = 2, reduction: Reductio
         DataError: If shapes, dtypes or devices do not fit, a cloud is empty, or a coordinate is not finite.
         ConfigurationError: If norm or reduction is none of the above.
     """
-    _check_options(norm, reduction)
+    check_options(norm, reduction)
     d_xy, _, d_yx, _ = bidirectional_nearest_neighbors(x, y)
     return _reduce(d_xy, norm, reduction) + _reduce(d_yx, norm, reduction)
 
 
-def _check_options(norm: int, reduction: str) -> None:
+def check_options(norm: int, reduction: str) -> None:
+    """Refuse a norm or reduction that there is not."""
     if norm not in (1, 2):
         raise ConfigurationError(f"norm is {norm!r}; 2 takes squared distances, 1 takes distances")
     if reduction not in ("mean", "sum"):

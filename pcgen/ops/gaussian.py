@@ -8,8 +8,7 @@ from torch import Tensor
 from pcgen.errors import DataError
 from pcgen.ops import _chunked
 from pcgen.ops._checks import check_finite, checked_pair, largest_coordinate
-from pcgen.ops._parallel import run_all
-from pcgen.ops.neighbors import batch_ranges
+from pcgen.ops._parallel import batch_ranges, run_all
 
 LARGEST_LOG_SCALE = 40.0  # e⁴⁰ squared is still far from float32's end
 

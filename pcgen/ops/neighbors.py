@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 
 from pcgen.ops import _chunked
 from pcgen.ops._checks import check_finite, checked_pair, largest_coordinate, refuse
-from pcgen.ops._parallel import run_all, threads
+from pcgen.ops._parallel import batch_ranges, run_all, threads
 
 SMALLEST_PART = 256  # points; a cloud is not split finer among threads
 
@@ -129,12 +129,6 @@ def _run_search(jobs: list[tuple[Tensor, tuple[Tensor, ...]]], x: Tensor, y: Ten
     for tensor, name, flags in (x, "x", good[:, 0].all(0)), (y, "y", good[:, 1].all(0)):
         if not flags.all():
             refuse(tensor, name, int((~flags).nonzero()[0]))
-
-
-def batch_ranges(clouds: int) -> list[tuple[int, int]]:
-    """Cut a batch into about four ranges a thread, so that a slow thread is helped."""
-    step = max(1, clouds // (4 * threads()))
-    return [(begin, min(begin + step, clouds)) for begin in range(0, clouds, step)]
 
 
 def _pull_back_on_cpu(x: Tensor, y: Tensor, i_xy: Tensor, i_yx: Tensor, g_xy: Tensor, g_yx: Tensor) -> Tensor:

@@ -1,0 +1,307 @@
+"""Nearest-neighbour sums between many clouds, exact, looking at few pairs of points.
+
+Each cloud is ordered once by a k-d split, so that every 32 consecutive points (a leaf) and every 16 (a block of
+queries, one per vector lane) lie in a small box. For a block, the distances of its box to all leaves' boxes are
+computed at once; the leaf with the nearest centre is searched first, and then only leaves whose bound is below the
+largest of the sixteen current minima.
+
+A bound is rounded like a distance, and rounding is monotone, so no bound exceeds a distance that it bounds: the
+minima have the bits of an exhaustive search.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from pcgen.ops._simd import (
+    NOWHERE,
+    Array,
+    aligned_empty,
+    helper,
+    kernel,
+    maximum,
+    minimum,
+    minimum_int,
+    select_less,
+    squared_norm,
+    use_widest_vectors,
+)
+
+LANES = 16  # queries at a time: one vector of float32 with AVX-512, two with AVX2
+LEAF = 32  # points
+
+# ── vector instructions ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _pointer(context: Any, builder: Any, kind: Any, array: Any, *index: Any) -> Any:
+    """Point to an element of a C-contiguous array."""
+    view = context.make_array(kind)(context, builder, array)
+    shape = cgutils.unpack_tuple(builder, view.shape, kind.ndim)
+    offset = index[0]
+    for size, i in zip(shape[1:], index[1:], strict=True):
+        offset = builder.add(builder.mul(offset, size), i)
+    return builder.gep(view.data, [offset])
+
+
+def _vector_at(builder: Any, pointer: Any, element: Any) -> Any:
+    """Give a pointer to LANES elements."""
+    return builder.bitcast(pointer, ir.VectorType(element, LANES).as_pointer())
+
+
+def _splat(builder: Any, value: Any) -> Any:
+    """Repeat a scalar in every lane."""
+    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+    lane = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(lane, undefined, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+
+
+def _call(builder: Any, name: str, *args: Any, reduce: bool = False) -> Any:
+    """Call an LLVM intrinsic on vectors that hold no NaN."""
+    vector = args[0].type
+    width = 32 if isinstance(vector.element, ir.FloatType) else 64
+    kind = ir.FunctionType(vector.element if reduce else vector, [vector] * len(args))
+    function = cgutils.get_or_insert_function(builder.module, kind, f"{name}.v{LANES}f{width}")
+    return builder.call(function, args, fastmath=() if name == "llvm.fmuladd" else ("nnan", "nsz"))
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
+def search_leaf(typingctx: Any, points: Any, start: Any, queries: Any, first: Any, best: Any) -> Any:  # noqa: ARG001
+    """Lower `best` (LANES,) by a leaf, and give the largest that remains.
+
+    points (3, M) from `start` are the leaf, queries (3, N) from `first` the block. A compiled loop would load each
+    point's coordinates into registers that it has not got; here they are operands in memory, which cost nothing.
+    """
+    element = points.dtype
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kinds, word = signature.args, args[1].type
+        kind = context.get_value_type(element)
+        plane = [ir.Constant(word, k) for k in range(3)]
+        query = [
+            builder.load(_vector_at(builder, _pointer(context, builder, kinds[2], args[2], k, args[3]), kind), align=4)
+            for k in plane
+        ]
+        leaf = [_pointer(context, builder, kinds[0], args[0], k, args[1]) for k in plane]
+        lowest: list[Any] = []
+        for i in range(LEAF):
+            at = [builder.load(builder.gep(leaf[k], [ir.Constant(word, i)])) for k in range(3)]
+            a, b, c = (builder.fsub(query[k], _splat(builder, at[k])) for k in range(3))
+            d = _call(builder, "llvm.fmuladd", b, b, builder.fmul(a, a))
+            lowest.append(_call(builder, "llvm.fmuladd", c, c, d))
+            if i >= 4:  # four chains of minima hide the latency of one
+                lowest.append(_call(builder, "llvm.minnum", lowest.pop(0), lowest.pop()))
+        target = _vector_at(builder, _pointer(context, builder, kinds[4], args[4], ir.Constant(word, 0)), kind)
+        result = builder.load(target, align=4)
+        for d in lowest:
+            result = _call(builder, "llvm.minnum", result, d)
+        builder.store(result, target, align=4)
+        return _call(builder, "llvm.vector.reduce.fmax", result, reduce=True)
+
+    return element(points, types.intp, queries, types.intp, best), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
+def lanes_below(typingctx: Any, values: Any, start: Any, limit: Any) -> Any:  # noqa: ARG001  # numba's protocol
+    """Give the set, as bits, of the LANES values from `start` that are below the limit."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
+        kind = context.get_value_type(values.dtype)
+        vector = builder.load(_vector_at(builder, pointer, kind), align=4)
+        below = builder.fcmp_ordered("<", vector, _splat(builder, args[2]))
+        return builder.zext(builder.bitcast(below, ir.IntType(LANES)), ir.IntType(64))
+
+    return types.int64(values, types.intp, values.dtype), emit
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
+def lowest_bit(typingctx: Any, bits: Any) -> Any:  # noqa: ARG001  # numba's protocol
+    """Give the position of the lowest bit that is set, of at least one."""
+
+    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001  # numba's protocol
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), emit
+
+
+# ── once a cloud ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@helper
+def select_smallest(value, item, count):  # type: ignore[no-untyped-def]
+    """Reorder both so that the `count` smallest values come first (Hoare's quickselect)."""
+    left, right = 0, value.shape[0] - 1
+    while left < right:
+        pivot = value[(left + right) >> 1]
+        i, j = left, right
+        while i <= j:
+            while value[i] < pivot:
+                i += 1
+            while value[j] > pivot:
+                j -= 1
+            if i <= j:
+                value[i], value[j] = value[j], value[i]
+                item[i], item[j] = item[j], item[i]
+                i, j = i + 1, j - 1
+        if count - 1 <= j:
+            right = j
+        elif count - 1 >= i:
+            left = i
+        else:
+            return
+
+
+@helper
+def longest_axis(cloud, order):  # type: ignore[no-untyped-def]
+    """Give the axis along which some of a cloud's points spread the most."""
+    axis, longest = 0, -1.0
+    for k in range(3):
+        low = high = cloud[order[0], k]
+        for i in order:
+            low, high = min(low, cloud[i, k]), max(high, cloud[i, k])
+        if high - low > longest:
+            axis, longest = k, high - low
+    return axis
+
+
+@helper
+def spatial_order(cloud):  # type: ignore[no-untyped-def]
+    """Order the points (N, 3) so that every LEAF and every LANES of them lie close together."""
+    n = cloud.shape[0]
+    order, value = np.arange(n), np.empty(n, cloud.dtype)
+    stack = [(0, n)]
+    while len(stack) > 0:
+        begin, end = stack.pop()
+        size = end - begin
+        if size <= LANES:
+            continue
+        unit = LEAF if size > LEAF else LANES
+        half = max(unit, size // (2 * unit) * unit)
+        part, key = order[begin:end], value[begin:end]
+        axis = longest_axis(cloud, part)
+        for i in range(size):
+            key[i] = cloud[part[i], axis]
+        select_smallest(key, part, half)
+        stack.append((begin, begin + half))
+        stack.append((begin + half, end))
+    return order
+
+
+@helper
+def enclose(planes, size, boxes):  # type: ignore[no-untyped-def]
+    """Fill boxes (6, K), lower then upper corners, of each `size` points; those beyond the points lie at infinity."""
+    for box in range(boxes.shape[1]):
+        begin, end = box * size, (box + 1) * size
+        for k in range(3):
+            if end <= planes.shape[1]:
+                boxes[k, box], boxes[3 + k, box] = planes[k, begin:end].min(), planes[k, begin:end].max()
+            else:
+                boxes[k, box] = boxes[3 + k, box] = np.inf
+
+
+@kernel
+def prepare(clouds, planes, block_boxes, leaf_boxes, good, limit, begin, end):  # type: ignore[no-untyped-def]
+    """Order clouds begin … end−1 of (S, N, 3) into planes (S, 3, padded), with the boxes of blocks and leaves.
+
+    Padding repeats the last point. `good` (S,) says which clouds are finite and at most `limit`.
+    """
+    for s in range(begin, end):
+        cloud = clouds[s]
+        good[s] = True
+        for i in range(cloud.shape[0]):
+            for k in range(3):
+                good[s] &= abs(cloud[i, k]) <= limit
+        if not good[s]:
+            continue
+        order = spatial_order(cloud)
+        for i in range(planes.shape[2]):
+            for k in range(3):
+                planes[s, k, i] = cloud[order[min(i, cloud.shape[0] - 1)], k]
+        enclose(planes[s], LANES, block_boxes[s])
+        enclose(planes[s], LEAF, leaf_boxes[s])
+
+
+def empty_prepared(count: int, points: int, dtype: Any) -> tuple[Array, Array, Array]:
+    """Allocate what `prepare` fills: planes, boxes of blocks, boxes of leaves (padded to whole vectors)."""
+    leaves = math.ceil(points / LEAF)
+    padded_leaves = math.ceil(leaves / LANES) * LANES
+    planes = _aligned((count, 3, leaves * LEAF), dtype)
+    return planes, np.empty((count, 6, leaves * LEAF // LANES), dtype), _aligned((count, 6, padded_leaves), dtype)
+
+
+def _aligned(shape: tuple[int, ...], dtype: Any) -> Array:
+    """Allocate at the start of a cache line."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+# ── once a pair ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@helper
+def bound_leaves(block, p, leaves, bound, centre):  # type: ignore[no-untyped-def]
+    """Fill the smallest squared distance and four times that of the centres, of block p's box to every leaf's."""
+    use_widest_vectors()
+    a0, a1, a2, c0, c1, c2 = block[0, p], block[1, p], block[2, p], block[3, p], block[4, p], block[5, p]
+    l0, l1, l2, h0, h1, h2 = leaves[0], leaves[1], leaves[2], leaves[3], leaves[4], leaves[5]
+    zero = a0 - a0
+    for q in range(bound.shape[0] // LANES * LANES):
+        bound[q] = squared_norm(
+            maximum(maximum(l0[q] - c0, a0 - h0[q]), zero),
+            maximum(maximum(l1[q] - c1, a1 - h1[q]), zero),
+            maximum(maximum(l2[q] - c2, a2 - h2[q]), zero),
+        )
+        centre[q] = squared_norm(l0[q] + h0[q] - a0 - c0, l1[q] + h1[q] - a1 - c1, l2[q] + h2[q] - a2 - c2)
+
+
+@helper
+def position_of_smallest(values):  # type: ignore[no-untyped-def]
+    """Give the first position of the smallest value."""
+    use_widest_vectors()
+    smallest, first = values[0], NOWHERE
+    for q in range(values.shape[0] // LANES * LANES):
+        smallest = minimum(smallest, values[q])
+    for q in range(values.shape[0] // LANES * LANES):
+        first = minimum_int(first, select_less(smallest, values[q], NOWHERE, np.int32(q)))
+    return first
+
+
+@helper
+def sum_of_nearest(queries, blocks, n, points, leaves, root):  # type: ignore[no-untyped-def]
+    """Sum over n queries the squared distance, or the distance, to the nearest of the points."""
+    use_widest_vectors()
+    bound, centre = aligned_empty(leaves.shape[1], leaves), aligned_empty(leaves.shape[1], leaves)
+    best = aligned_empty(LANES, leaves)
+    total = 0.0
+    for p in range(-(-n // LANES)):
+        bound_leaves(blocks, p, leaves, bound, centre)
+        leaf = position_of_smallest(centre)
+        best[:] = np.inf
+        worst = search_leaf(points, leaf * LEAF, queries, p * LANES, best)
+        bound[leaf] = np.inf
+        for group in range(0, leaves.shape[1], LANES):
+            candidates = lanes_below(bound, group, worst)
+            while candidates != 0:
+                leaf = group + lowest_bit(candidates)
+                candidates &= candidates - 1
+                if bound[leaf] < worst:
+                    worst = search_leaf(points, leaf * LEAF, queries, p * LANES, best)
+        for q in range(min(LANES, n - p * LANES)):
+            total += math.sqrt(best[q]) if root else best[q]
+    return total
+
+
+@kernel
+def chamfer_row(a, a_blocks, a_leaves, n, b, b_blocks, b_leaves, m, root, mean, out, s, begin, end):  # type: ignore[no-untyped-def]
+    """Fill out[s, begin:end] with the Chamfer distances of cloud s of a to clouds of b, all prepared."""
+    for r in range(begin, end):
+        forth = sum_of_nearest(a[s], a_blocks[s], n, b[r], b_leaves[r], root)
+        back = sum_of_nearest(b[r], b_blocks[r], m, a[s], a_leaves[s], root)
+        out[s, r] = forth / n + back / m if mean else forth + back

@@ -1,0 +1,106 @@
+"""The Chamfer distance between all pairs of two sets of clouds."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from pcgen.ops._checks import check_finite, checked_pair, largest_coordinate, refuse
+from pcgen.ops._parallel import Progress, Task, batch_ranges, run_all
+from pcgen.ops.chamfer import Reduction, chamfer_distance, check_options
+
+PAIRS_AT_ONCE = 32  # of one task: some milliseconds, so that progress is seen and no thread waits long at the end
+CLOUDS_AT_ONCE = 64  # of b, where pairs are made by expanding a cloud of a
+
+
+def pairwise_chamfer_distance(
+    a: Tensor,
+    b: Tensor,
+    *,
+    norm: int = 2,
+    reduction: Reduction = "mean",
+    progress: Progress | None = None,
+) -> Tensor:
+    """Compute the Chamfer distance of every cloud of one set to every cloud of another.
+
+    On the CPU each cloud is prepared once and few pairs of points are looked at; the result is that of
+    `chamfer_distance` to rounding. If b is a (the same tensor), half the pairs are computed. Where a gradient is
+    wanted the pairs are computed one row after the other by `chamfer_distance`, which keeps O(S R (N + M)) indices.
+
+    Args:
+        a: (S, N, 3), float32 or float64; half precision is computed in float32.
+        b: (R, M, 3).
+        norm: 2 takes squared distances, 1 takes distances.
+        reduction: `"mean"` or `"sum"` over points, as in `chamfer_distance`.
+        progress: Called now and then, on the calling thread, with the number of entries finished since the last
+            call, S · R in all (`tqdm.update` fits).
+
+    Returns:
+        (S, R), in squared units of the coordinates for norm 2, in their units for norm 1.
+
+    Raises:
+        DataError: If shapes, dtypes or devices do not fit, a cloud is empty, or a coordinate is not finite.
+        ConfigurationError: If norm or reduction is none of the above.
+    """
+    check_options(norm, reduction)
+    same = a is b
+    a, b = checked_pair(a, b, ("a", "b"), batched=False)
+    wants_gradient = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
+    if wants_gradient or a.device.type != "cpu":
+        return _by_rows(a, b, norm, reduction, progress)
+    return _pruned(a.contiguous(), None if same else b.contiguous(), norm, reduction, progress)
+
+
+def _by_rows(a: Tensor, b: Tensor, norm: int, reduction: Reduction, progress: Progress | None) -> Tensor:
+    """Compute the matrix a row and some columns at a time, on any device and with gradients."""
+    check_finite(a, "a")
+    check_finite(b, "b")
+    rows = []
+    for cloud in a:
+        row = []
+        for part in b.split(CLOUDS_AT_ONCE):
+            row.append(chamfer_distance(cloud.expand(len(part), -1, -1), part, norm=norm, reduction=reduction))
+            if progress is not None:
+                progress(len(part))
+        rows.append(torch.cat(row))
+    return torch.stack(rows) if rows else a.new_zeros(0, len(b))
+
+
+def _pruned(a: Tensor, b: Tensor | None, norm: int, reduction: str, progress: Progress | None) -> Tensor:
+    """Compute the matrix on the CPU; b None stands for a."""
+    from pcgen.ops._pruned import chamfer_row
+
+    prepared_a = _prepare(a, "a")
+    prepared_b = prepared_a if b is None else _prepare(b, "b")
+    columns = a if b is None else b
+    out = torch.zeros(len(a), len(columns), dtype=a.dtype)
+    fixed = (*prepared_a, a.shape[1], *prepared_b, columns.shape[1], norm == 1, reduction == "mean", out.numpy())
+    tasks: list[Task] = []
+    for s, begin, end in _stretches(len(a), len(columns), triangle=b is None):
+        weight = end - begin
+        if b is None:
+            weight = 2 * weight - (begin == s)  # mirrored, but for the diagonal
+        tasks.append((weight, lambda at=(s, begin, end): chamfer_row(*fixed, *at)))  # type: ignore[misc]  # binds now
+    run_all(tasks, progress)
+    return out if b is not None else out.triu() + out.triu(1).T
+
+
+def _stretches(rows: int, columns: int, *, triangle: bool) -> Iterator[tuple[int, int, int]]:
+    """Cut the matrix, or its upper triangle, into stretches (row, begin, end)."""
+    for s in range(rows):
+        for begin in range(s if triangle else 0, columns, PAIRS_AT_ONCE):
+            yield s, begin, min(begin + PAIRS_AT_ONCE, columns)
+
+
+def _prepare(x: Tensor, name: str) -> tuple[object, ...]:
+    """Order each cloud in space."""
+    from pcgen.ops._pruned import empty_prepared, prepare
+
+    array = x.detach().numpy()
+    prepared = empty_prepared(len(x), x.shape[1], array.dtype)
+    good = torch.ones(len(x), dtype=torch.bool)
+    fixed = (array, *prepared, good.numpy(), largest_coordinate(x.dtype))
+    run_all([(1, lambda r=r: prepare(*fixed, *r)) for r in batch_ranges(len(x))])  # type: ignore[misc]  # binds now
+    if not good.all():
+        refuse(x, name, int((~good).nonzero()[0]))
+    return prepared
