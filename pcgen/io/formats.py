@@ -4,6 +4,7 @@ import io
 import re
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from pcgen.errors import DataError
 from pcgen.io.catalog import Catalog, Item
 from pcgen.io.cloudset import resample, seed_of, warn_repeats
-from pcgen.io.mesh import Mesh, Method, read_mesh, read_with_open3d, sample_mesh
+from pcgen.io.mesh import Mesh, Method, read_mesh, read_surface, sample_mesh
 from pcgen.io.open3d import load_open3d
 from pcgen.io.ply import read_ply_header
 from pcgen.io.table import POINTS, check_points, columns, find
@@ -101,7 +102,7 @@ def check_cloud(points: Any, source: str) -> NDArray[np.float32]:
 
 def _read(path: Path) -> Any:
     """Read a mesh, or an array of points that nobody has checked."""
-    readers = {
+    readers: dict[str, Callable[[Path], Any]] = {
         ".off": read_mesh,
         ".obj": _read_either,
         ".ply": _read_either,
@@ -115,7 +116,7 @@ def _read(path: Path) -> Any:
 def _read_either(path: Path) -> Any:
     if not is_mesh(path):
         return _open3d_cloud(path)
-    vertices, faces = read_with_open3d(path)
+    vertices, faces = read_surface(path)
     return Mesh(vertices, faces, source=str(path)) if len(faces) else vertices
 
 

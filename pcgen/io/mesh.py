@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io.files import existing
+from pcgen.io.obj import parse_obj
 from pcgen.io.off import parse_off
 from pcgen.io.open3d import load_open3d
 from pcgen.io.ply import read_ply_header, read_strips
@@ -88,7 +89,7 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
         raise DataError(f"{path} is not a mesh file; {', '.join(MESH_SUFFIXES)} are read")
     if suffix == ".off":
         return Mesh(*parse_off(path.read_bytes(), path), source=str(path))
-    vertices, faces = read_with_open3d(path)
+    vertices, faces = read_surface(path)
     if not len(vertices):
         raise DataError(f"{path}: empty or cut short: no vertex could be read")
     if not len(faces):
@@ -96,14 +97,12 @@ def read_mesh(path: str | os.PathLike[str]) -> Mesh:
     return Mesh(vertices, faces, source=str(path))
 
 
-def read_with_open3d(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Read vertices (V, 3) and faces (F, 3), both perhaps empty, of an OBJ or PLY."""
-    strips = None
-    if path.suffix.lower() == ".ply":
-        header = read_ply_header(path)
-        strips = read_strips(path, header)
-    open3d = load_open3d()
-    mesh = open3d.io.read_triangle_mesh(str(path), enable_post_processing=False)
+def read_surface(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Read vertices (V, 3) and faces (F, 3), unchecked and perhaps none, of an OBJ or PLY."""
+    if path.suffix.lower() == ".obj":
+        return parse_obj(path.read_bytes(), path)
+    strips = read_strips(path, read_ply_header(path))
+    mesh = load_open3d().io.read_triangle_mesh(str(path), enable_post_processing=False)
     vertices, faces = np.array(mesh.vertices), np.array(mesh.triangles, dtype=np.int64)
     return vertices, faces if strips is None else strips
 

@@ -55,15 +55,22 @@ class Summary:
     seconds: float = 0.0
 
     def table(self) -> Any:
-        """Return a `rich.table.Table` of the clouds by class and split."""
+        """Return what rich prints as a table of the clouds by class and split, and one of the failures."""
+        from rich.console import Group
+        from rich.markup import escape
         from rich.table import Table
 
         splits = [s for s in ("train", "val", "test", "") if any(k[1] == s for k in self.counts)]
         title = f"{self.path}: {self.converted} clouds in {self.seconds:.1f} s, {len(self.failed)} failed"
         table = Table("class", *[s or "clouds" for s in splits], title=title)
         for name in dict.fromkeys(k[0] for k in self.counts):
-            table.add_row(name or "–", *[str(self.counts.get((name, s), 0)) for s in splits])
-        return table
+            table.add_row(escape(name) or "–", *[str(self.counts.get((name, s), 0)) for s in splits])
+        if not self.failed:
+            return table
+        failures = Table("not converted, because", title=f"{len(self.failed)} failed", title_style="bold red")
+        for _, reason in self.failed:
+            failures.add_row(escape(reason))
+        return Group(table, failures)
 
 
 @dataclass(frozen=True)
