@@ -121,7 +121,7 @@ def test_a_png_holds_what_was_drawn(tmp_path):
 def test_what_is_no_image_leaves_the_old_file_alone(tmp_path, image):
     path = tmp_path / "picture.png"
     path.write_bytes(b"old")
-    with pytest.raises(DataError, match="picture.png"):
+    with pytest.raises(DataError, match=r"picture\.png"):
         save_png(path, image)
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
