@@ -7,6 +7,9 @@ scan of that tile or block at the end finds the index. A distance has the same b
 scan looks for equality, and the lowest index wins a tie.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from pcgen.ops._simd import (
@@ -27,9 +30,11 @@ TILE = 512  # columns of a tile: three coordinates and a minimum of each stay in
 
 
 @helper
-def sweep_four_rows(ax, ay, az, i, bx, by, bz, column_min, infinity):  # type: ignore[no-untyped-def]
+def sweep_four_rows(points, i, column, column_min, infinity):  # type: ignore[no-untyped-def]
     """Lower the minima of a tile's columns by four rows, and give the four rows' minima in the tile."""
     use_widest_vectors()
+    ax, ay, az = points
+    bx, by, bz = column
     x0, y0, z0 = ax[i], ay[i], az[i]
     x1, y1, z1 = ax[i + 1], ay[i + 1], az[i + 1]
     x2, y2, z2 = ax[i + 2], ay[i + 2], az[i + 2]
@@ -47,9 +52,10 @@ def sweep_four_rows(ax, ay, az, i, bx, by, bz, column_min, infinity):  # type: i
 
 
 @helper
-def first_at_distance(distance, x, y, z, bx, by, bz):  # type: ignore[no-untyped-def]
+def first_at_distance(distance, x, y, z, column):  # type: ignore[no-untyped-def]
     """Find the first of some points whose distance from (x, y, z) is the given one, known to be the smallest."""
     use_widest_vectors()
+    bx, by, bz = column
     first = NOWHERE
     for j in range(bx.shape[0] // BLOCK * BLOCK):
         d = squared_norm(bx[j] - x, by[j] - y, bz[j] - z)
@@ -58,28 +64,51 @@ def first_at_distance(distance, x, y, z, bx, by, bz):  # type: ignore[no-untyped
 
 
 @helper
-def search(ax, ay, az, bx, by, bz, row_min, row_tile, column_min, column_block):  # type: ignore[no-untyped-def]
-    """Fill the minima of rows and columns and the starts of the tile and block in which they fell."""
-    use_widest_vectors()
-    n, m = ax.shape[0], bx.shape[0]
-    infinity = row_min.dtype.type(np.inf)
-    row_min[:], column_min[:] = infinity, infinity
-    block_min = aligned_empty(TILE, ax)
-    for j0 in range(0, m, TILE):
-        j1 = min(j0 + TILE, m)
-        tx, ty, tz, best, where = bx[j0:j1], by[j0:j1], bz[j0:j1], column_min[j0:j1], column_block[j0:j1]
-        for i0 in range(0, n, BLOCK):
-            lowest = block_min[: j1 - j0]
-            lowest[:] = infinity
-            for i in range(i0, i0 + BLOCK, 4):
-                minima = sweep_four_rows(ax, ay, az, i, tx, ty, tz, lowest, infinity)
-                for k in range(4):
-                    if minima[k] < row_min[i + k]:
-                        row_min[i + k] = minima[k]
-                        row_tile[i + k] = j0
-            for j in range(j1 - j0):
-                where[j] = select_less(lowest[j], best[j], np.int32(i0), where[j])
-                best[j] = minimum(lowest[j], best[j])
+def cut(column, begin, end):  # type: ignore[no-untyped-def]
+    """Take a tile of the coordinates."""
+    x, y, z = column
+    return x[begin:end], y[begin:end], z[begin:end]
+
+
+def make_search(cut: Callable[..., Any], sweep: Callable[..., Any]) -> Callable[..., None]:
+    """Make the search for one kind of columns (as numba cannot cache a function that is given functions).
+
+    Args:
+        cut: (column, begin, end) -> a tile of the numbers that a column has.
+        sweep: The inner loop, which knows what they mean; see `sweep_four_rows`.
+
+    Returns:
+        (points, column, row_min, row_tile, column_min, column_block) -> None: fills the minima of rows and columns
+        and the starts of the tile and of the block in which they fell.
+    """
+
+    @helper
+    def search(points, column, row_min, row_tile, column_min, column_block):  # type: ignore[no-untyped-def]
+        use_widest_vectors()
+        n, m = row_min.shape[0], column_min.shape[0]
+        infinity = row_min.dtype.type(np.inf)
+        row_min[:], column_min[:] = infinity, infinity
+        block_min = aligned_empty(TILE, row_min)
+        for j0 in range(0, m, TILE):
+            j1 = min(j0 + TILE, m)
+            tile, best, where = cut(column, j0, j1), column_min[j0:j1], column_block[j0:j1]
+            for i0 in range(0, n, BLOCK):
+                lowest = block_min[: j1 - j0]
+                lowest[:] = infinity
+                for i in range(i0, i0 + BLOCK, 4):
+                    minima = sweep(points, i, tile, lowest, infinity)
+                    for k in range(4):
+                        if minima[k] < row_min[i + k]:
+                            row_min[i + k] = minima[k]
+                            row_tile[i + k] = j0
+                for j in range(j1 - j0):
+                    where[j] = select_less(lowest[j], best[j], np.int32(i0), where[j])
+                    best[j] = minimum(lowest[j], best[j])
+
+    return search
+
+
+search = make_search(cut, sweep_four_rows)
 
 
 @kernel
@@ -96,19 +125,18 @@ def nearest_both_ways(x, y, d_xy, i_xy, d_yx, i_yx, good_x, good_y, limit, begin
         bx, by, bz, good_y[b] = pack(y[b], limit)
         if not (good_x[b] and good_y[b]):
             continue
+        points, column = (ax, ay, az), (bx, by, bz)
         row_min, column_min = aligned_empty(ax.shape[0], ax), aligned_empty(bx.shape[0], bx)
         row_tile, column_block = np.zeros(ax.shape[0], np.int32), np.zeros(bx.shape[0], np.int32)
-        search(ax, ay, az, bx, by, bz, row_min, row_tile, column_min, column_block)
+        search(points, column, row_min, row_tile, column_min, column_block)
         for i in range(n):
-            j0 = row_tile[i]
-            j1 = min(j0 + TILE, bx.shape[0])
+            tile = cut(column, row_tile[i], min(row_tile[i] + TILE, bx.shape[0]))
             d_xy[b, i] = row_min[i]
-            i_xy[b, i] = j0 + first_at_distance(row_min[i], ax[i], ay[i], az[i], bx[j0:j1], by[j0:j1], bz[j0:j1])
+            i_xy[b, i] = row_tile[i] + first_at_distance(row_min[i], ax[i], ay[i], az[i], tile)
         for j in range(m):
-            i0 = column_block[j]
-            i1 = i0 + BLOCK
+            block = cut(points, column_block[j], column_block[j] + BLOCK)
             d_yx[b, j] = column_min[j]
-            i_yx[b, j] = i0 + first_at_distance(column_min[j], bx[j], by[j], bz[j], ax[i0:i1], ay[i0:i1], az[i0:i1])
+            i_yx[b, j] = column_block[j] + first_at_distance(column_min[j], bx[j], by[j], bz[j], block)
 
 
 @kernel

@@ -6,7 +6,7 @@ the point, the three 1 / (√2 σ_k), and the sum of the logarithms.
 
 import numpy as np
 
-from pcgen.ops._brute import TILE
+from pcgen.ops._brute import TILE, make_search
 from pcgen.ops._simd import (
     BLOCK,
     NOWHERE,
@@ -94,29 +94,7 @@ def pack_gaussians(y, root_precision, offset, limit):  # type: ignore[no-untyped
     return (x, y, z, sx, sy, sz, padded), good
 
 
-@helper
-def search(points, column, row_min, row_tile, column_min, column_block):  # type: ignore[no-untyped-def]
-    """Fill the minima of rows and columns and the starts of the tile and block in which they fell."""
-    use_widest_vectors()
-    n, m = row_min.shape[0], column_min.shape[0]
-    infinity = row_min.dtype.type(np.inf)
-    row_min[:], column_min[:] = infinity, infinity
-    block_min = aligned_empty(TILE, row_min)
-    for j0 in range(0, m, TILE):
-        j1 = min(j0 + TILE, m)
-        tile, best, where = cut(column, j0, j1), column_min[j0:j1], column_block[j0:j1]
-        for i0 in range(0, n, BLOCK):
-            lowest = block_min[: j1 - j0]
-            lowest[:] = infinity
-            for i in range(i0, i0 + BLOCK, 4):
-                minima = sweep_four_rows(points, i, tile, lowest, infinity)
-                for k in range(4):
-                    if minima[k] < row_min[i + k]:
-                        row_min[i + k] = minima[k]
-                        row_tile[i + k] = j0
-            for j in range(j1 - j0):
-                where[j] = select_less(lowest[j], best[j], np.int32(i0), where[j])
-                best[j] = minimum(lowest[j], best[j])
+search = make_search(cut, sweep_four_rows)
 
 
 @kernel
