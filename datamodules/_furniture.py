@@ -267,16 +267,20 @@ def _belly(shape: Assembly, rng: Rng, f: Factors, style: str) -> None:
 def _shade(shape: Assembly, rng: Rng, f: Factors, low: float) -> None:
     wide = f.width / 2
     narrow = wide * (0.3 + 0.7 * f.roundness)
-    high = low + f.upper_height
+    high, holder = low + f.upper_height, low + 0.4 * f.upper_height
+    waist = 0.6 * wide + 0.4 * narrow
     style = choose(rng, "open", "bulb", "solid", "bell")
     if style == "solid":
         shape.rod((0, 0, low), (0, 0, high), wide, SHADE, end=narrow)
-    elif style == "bell":
-        waist = low + 0.4 * f.upper_height
-        shape.rod((0, 0, low), (0, 0, waist), wide, SHADE, end=0.55 * (wide + narrow) / 1.2, hollow=True)
-        shape.rod((0, 0, waist), (0, 0, high), 0.55 * (wide + narrow) / 1.2, SHADE, end=0.8 * narrow, hollow=True)
+        return
+    if style == "bell":
+        waist = 0.46 * (wide + narrow)
+        shape.rod((0, 0, low), (0, 0, holder), wide, SHADE, end=waist, hollow=True)
+        shape.rod((0, 0, holder), (0, 0, high), waist, SHADE, end=0.8 * narrow, hollow=True)
     else:
         shape.rod((0, 0, low), (0, 0, high), wide, SHADE, end=narrow, hollow=True)
+    shape.rod((-waist, 0, holder), (waist, 0, holder), 0.007, SHADE)
+    shape.rod((0, -waist, holder), (0, waist, holder), 0.007, SHADE)
     if style == "bulb":
         radius = min(0.05, 0.3 * wide)
         shape.ball((0, 0, low + 0.5 * f.upper_height), (radius, radius, 1.3 * radius), SHADE)

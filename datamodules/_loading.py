@@ -248,11 +248,15 @@ class Loader(DataLoader[Batch]):
     """A DataLoader that can go on in the middle of an epoch, where Lightning saved a checkpoint there."""
 
     _given = 0
+    _resumed: dict[str, int] | None = None
 
     def __iter__(self) -> Any:
         """Yield batches, and count them."""
-        start = getattr(self.sampler, "start", 0)
-        self._given = start
+        # Lightning tells the sampler its epoch only after it has given back the state, so it is looked at here.
+        state, self._resumed = self._resumed, None
+        sampler, self._given = self.sampler, 0
+        if state is not None and isinstance(sampler, TrainSampler) and sampler.epoch == state["epoch"]:
+            sampler.start = self._given = state["batch"]
         for batch in super().__iter__():
             self._given += 1
             yield batch
@@ -262,6 +266,5 @@ class Loader(DataLoader[Batch]):
         return {"epoch": getattr(self.sampler, "epoch", 0), "batch": self._given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on after the batches given, if the epoch is still the same one."""
-        if isinstance(self.sampler, TrainSampler) and self.sampler.epoch == state["epoch"]:
-            self.sampler.start = state["batch"]
+        """Go on after the batches given, if the next epoch is still the same one."""
+        self._resumed = state
