@@ -1,9 +1,19 @@
 """Callbacks: what happens beside the training. Pictures and scores, written into the run's folder and logged."""
 
+from pcgen.callbacks.generation_scores import SetScores
 from pcgen.callbacks.interpolations import Interpolations
 from pcgen.callbacks.latent_space import LatentSpace
 from pcgen.callbacks.loss_curves import LossCurves
+from pcgen.callbacks.reconstruction_scores import ReconstructionQuality
 from pcgen.callbacks.reconstructions import Reconstructions
 from pcgen.callbacks.samples import Samples
 
-__all__ = ["Interpolations", "LatentSpace", "LossCurves", "Reconstructions", "Samples"]
+__all__ = [
+    "Interpolations",
+    "LatentSpace",
+    "LossCurves",
+    "ReconstructionQuality",
+    "Reconstructions",
+    "Samples",
+    "SetScores",
+]

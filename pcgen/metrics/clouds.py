@@ -10,7 +10,6 @@ from torchmetrics.utilities import dim_zero_cat
 
 from pcgen.errors import DataError
 from pcgen.metrics.evaluation import SetEvaluator
-from pcgen.metrics.pairs import matrix, symmetric_matrix
 from pcgen.metrics.set_scores import exact_mean, reconstruction_agreement
 from pcgen.ops import chamfer_distance, pairwise_chamfer_distance
 
@@ -93,8 +92,8 @@ class ReconstructionScores(_CloudSets):
         if self.coverage:
             data, reconstructions = self._clouds("data"), self._clouds("reconstructions")
             agreement = reconstruction_agreement(
-                symmetric_matrix(pairwise_chamfer_distance, data),
-                matrix(pairwise_chamfer_distance, data, reconstructions),
+                pairwise_chamfer_distance(data, data),
+                pairwise_chamfer_distance(data, reconstructions),
             )
             scores |= {name: exact_mean(terms) for name, terms in zip(_COVERAGES, agreement, strict=True)}
         return scores

@@ -9,7 +9,7 @@ from torch import Tensor
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.metrics import occupancy
 from pcgen.metrics.bootstrap import Interval, bootstrap_interval, divergence_interval
-from pcgen.metrics.pairs import DISTANCES, matrix, symmetric_matrix
+from pcgen.metrics.pairs import DISTANCES
 from pcgen.metrics.protocol import Protocol
 from pcgen.metrics.scores import Scores
 from pcgen.metrics.set_scores import covered_references, exact_mean, matching_distances, neighbor_agreement
@@ -88,8 +88,8 @@ class SetEvaluator:
             raise ConfigurationError(
                 f"{S} generated clouds against {R} references: 1-NNA wants as many of each; draw {R}, or allow unequal"
             )
-        missing = sum(name not in self._within for name in self.distances) * R * (R + 1) // 2
-        count = _Counter(progress, len(self.distances) * (S * R + S * (S + 1) // 2) + missing)
+        missing = sum(name not in self._within for name in self.distances) * R * R
+        count = _Counter(progress, len(self.distances) * (S * R + S * S) + missing)
         values: dict[str, float] = {}
         intervals: dict[str, Interval] = {}
         for name in self.distances:
@@ -103,9 +103,9 @@ class SetEvaluator:
     ) -> None:
         pairwise = DISTANCES[name].pairwise
         if name not in self._within:
-            self._within[name] = symmetric_matrix(pairwise, self.reference, count)
-        d_ss, d_rr = symmetric_matrix(pairwise, generated, count), self._within[name]
-        d_sr = matrix(pairwise, generated, self.reference, count)
+            self._within[name] = pairwise(self.reference, self.reference, progress=count).cpu()
+        d_ss, d_rr = pairwise(generated, generated, progress=count).cpu(), self._within[name]
+        d_sr = pairwise(generated, self.reference, progress=count).cpu()
         terms: dict[str, tuple[Tensor, ...]] = {
             f"mmd_{name}": (matching_distances(d_sr),),
             f"cov_{name}": (covered_references(d_sr),),
@@ -129,7 +129,7 @@ class SetEvaluator:
         values["jsd"] = occupancy.occupancy_divergence(counts.sum(0), self._occupancy.sum(0)).item()
         values["share_outside_ball"] = occupancy.share_outside_ball(generated, radius=radius).item()
         if self.draws:
-            draws = min(self.draws, 200)  # each draw is a product with 10 306 cells; 200 settle the second digit
+            draws = min(self.draws, 200)  # each draw is a product with 10 144 cells; 200 settle the second digit
             intervals["jsd"] = divergence_interval(
                 counts, self._occupancy, level=self.level, draws=draws, seed=self.seed
             )
@@ -240,4 +240,4 @@ def _checked(name: str, clouds: Tensor) -> Tensor:
     if not torch.isfinite(clouds).all():
         bad = int((~torch.isfinite(clouds)).any(-1).any(-1).sum())
         raise DataError(f"{bad} of the {len(clouds)} {name} clouds hold NaN or infinity: no score is made of them")
-    return clouds
+    return clouds.detach()

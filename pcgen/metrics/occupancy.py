@@ -3,6 +3,7 @@
 import functools
 import math
 import warnings
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from pcgen.errors import ConfigurationError, DataError
 
 RADIUS = 0.5  # of the ball that the grid fills
-_CHUNK = 1024  # points compared with all the surface's centres at once: 1024 × about 2600 × 8 bytes
+_CHUNK = 256  # points compared with all 560 columns of the grid at once: 1 MB, which stays in the cache
 _TOLERANCE = 1e-6  # the farthest point of a normalised cloud is off the sphere by float32 rounding
 
 
@@ -74,12 +75,10 @@ def cloud_occupancy(clouds: Tensor, *, resolution: int = 28) -> Tensor:
         midway between centres counts at the first of them.
     """
     _check(clouds)
-    inside, slots, surface = _grid(resolution)
-    inside, slots, surface = (t.to(clouds.device) for t in (inside, slots, surface))
-    counts = torch.zeros(len(clouds), int(inside.sum()), dtype=torch.int32, device=clouds.device)
+    grid = _grid(resolution).to(clouds.device)
+    counts = torch.zeros(len(clouds), int(grid.inside.sum()), dtype=torch.int32, device=clouds.device)
     for i, cloud in enumerate(clouds):  # one at a time: float64 copies of a whole set would be large
-        nearest = _nearest_slots(cloud.double(), resolution, inside, slots, surface)
-        counts[i] = nearest.bincount(minlength=counts.shape[1])
+        counts[i] = _nearest_slots(cloud.double(), resolution, grid).bincount(minlength=counts.shape[1])
     return counts
 
 
@@ -100,53 +99,67 @@ def occupancy_divergence(p: Tensor, q: Tensor) -> Tensor:
     return (nats / (2 * math.log(2))).clamp(0, 1)
 
 
-def _nearest_slots(points: Tensor, resolution: int, inside: Tensor, slots: Tensor, surface: Tensor) -> Tensor:
-    """Index of the nearest centre in the ball of points (P, 3), among those centres."""
-    cell = torch.ceil((points + RADIUS) * (resolution - 1) - 0.5)  # half down: the first of equally near centres
-    known = ((cell >= 0) & (cell < resolution)).all(-1)
-    cell = cell.clamp(0, resolution - 1).long()
-    flat = (cell[:, 0] * resolution + cell[:, 1]) * resolution + cell[:, 2]
-    known &= inside[flat]
-    slot = slots[flat]
-    # A centre whose six neighbours are all in the ball is the nearest only to points of its own cell, so the points
-    # of dropped cells need be compared with the surface's centres alone.
-    far = (~known).nonzero()[:, 0]
-    for part in torch.split(far, _CHUNK):
-        slot[part] = slots[surface[_nearest(points[part], _centres(surface, resolution))]]
-    return slot
+class _Grid(NamedTuple):
+    """The grid's centres inside the ball. Those of one (x, y) are the unbroken column from `low` to its mirror."""
+
+    inside: Tensor  # (resolution³,) bool
+    slots: Tensor  # (resolution³,) numbers of the centres inside, from 0
+    low: Tensor  # (resolution, resolution) float64, lowest z index of each column; `resolution` where there is none
+
+    def to(self, device: torch.device) -> "_Grid":
+        return _Grid(*(tensor.to(device) for tensor in self))
 
 
-def _nearest(points: Tensor, centres: Tensor) -> Tensor:
-    dx, dy, dz = (points[:, None, k] - centres[None, :, k] for k in range(3))
-    squared: Tensor = dx**2 + dy**2 + dz**2
-    return squared.argmin(dim=1)
+def _nearest_slots(points: Tensor, resolution: int, grid: _Grid) -> Tensor:
+    """Number of the nearest centre in the ball, (P,), of points (P, 3)."""
+    place = (points + RADIUS) * (resolution - 1)  # in steps of the grid
+    cell = torch.ceil(place - 0.5)  # half down: the first of equally near centres
+    known = cell.ge(0).logical_and(cell.lt(resolution)).all(-1)
+    flat = _flat(cell.clamp(0, resolution - 1), resolution)
+    known &= grid.inside[flat]
+    # A step of √3/2 towards the middle puts a point of the ball where its own cell's centre is in the ball, no more
+    # than √3/2 away: so its nearest centre is within √3 steps, two columns from its own. Others may have it anywhere.
+    near = torch.linalg.vector_norm(points, dim=-1).le(RADIUS * (1 + _TOLERANCE))
+    steps = torch.arange(-2, 3, dtype=cell.dtype, device=cell.device)
+    for part in torch.split((~known & near).nonzero()[:, 0], _CHUNK):
+        columns = cell[part, None, :2] + torch.cartesian_prod(steps, steps)  # (P, 25, 2)
+        flat[part] = _nearest_of_columns(place[part], columns, resolution, grid.low)
+    everywhere = (grid.low < resolution).nonzero().to(cell.dtype)  # (K, 2)
+    for part in torch.split((~known & ~near).nonzero()[:, 0], _CHUNK):
+        flat[part] = _nearest_of_columns(place[part], everywhere[None], resolution, grid.low)
+    return grid.slots[flat]
 
 
-def _centres(flat: Tensor, resolution: int) -> Tensor:
-    index = torch.stack([flat // resolution**2, flat // resolution % resolution, flat % resolution], dim=-1)
-    return index.double() / (resolution - 1) - RADIUS
+def _nearest_of_columns(place: Tensor, columns: Tensor, resolution: int, low: Tensor) -> Tensor:
+    """Flat index of the best of the columns' nearest centres, (P,), for points (P, 3) and columns (P or 1, K, 2)."""
+    x, y = columns.unbind(-1)
+    within = columns.ge(0).logical_and(columns.lt(resolution)).all(-1)
+    index = columns.clamp(0, resolution - 1).long()
+    bottom = torch.where(within, low[index[..., 0], index[..., 1]], resolution)  # (P or 1, K)
+    z = torch.ceil(place[:, 2, None] - 0.5).clamp(bottom, resolution - 1 - bottom)  # (P, K)
+    squared: Tensor = (place[:, 0, None] - x) ** 2 + (place[:, 1, None] - y) ** 2 + (place[:, 2, None] - z) ** 2
+    best = squared.masked_fill(bottom == resolution, torch.inf).argmin(dim=1, keepdim=True)
+    return _flat(
+        torch.cat([x.expand_as(z).gather(1, best), y.expand_as(z).gather(1, best), z.gather(1, best)], 1), resolution
+    )
+
+
+def _flat(cell: Tensor, resolution: int) -> Tensor:
+    index = cell.long()
+    return (index[:, 0] * resolution + index[:, 1]) * resolution + index[:, 2]
 
 
 @functools.lru_cache(maxsize=4)
-def _grid(resolution: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Give, over the flat grid: which centres are in the ball, their numbers, and the flat indices of its surface."""
+def _grid(resolution: int) -> _Grid:
     if resolution < 2:
         raise ConfigurationError(f"resolution is {resolution}; a grid has at least 2 centres on an axis")
     axis = (2 * torch.arange(resolution) - (resolution - 1)) ** 2  # in half steps: integers, no rounding at the rim
     inside = axis[:, None, None] + axis[:, None] + axis <= (resolution - 1) ** 2
     if not inside.any():
         raise ConfigurationError(f"resolution is {resolution}; no centre lies in the ball: 28 is the published value")
-    padded = torch.nn.functional.pad(inside, (1,) * 6)
-    core = inside.clone()
-    for dim in range(3):
-        for start in (0, 2):
-            core &= padded.narrow(dim, start, resolution)[_middle(dim, resolution)]
+    low = torch.where(inside.any(-1), inside.int().argmax(-1), resolution).double()
     flat = inside.flatten()
-    return flat, flat.cumsum(0) - 1, (inside & ~core).flatten().nonzero()[:, 0]
-
-
-def _middle(dim: int, resolution: int) -> tuple[slice, ...]:
-    return tuple(slice(None) if k == dim else slice(1, resolution + 1) for k in range(3))
+    return _Grid(flat, flat.cumsum(0) - 1, low)
 
 
 def _check(clouds: Tensor) -> None:

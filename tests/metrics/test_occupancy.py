@@ -35,7 +35,7 @@ def reference_counts(clouds, resolution):
 def test_occupancy_against_kdtree(resolution):
     inner, shell = ball(3, 500, 0), ball(3, 500, 2)
     shell = shell / shell.norm(dim=-1, keepdim=True) / 2  # every point on the sphere: many of their cells are dropped
-    for clouds in (inner, shell, 3 * inner):  # and some far outside
+    for clouds in (inner, shell, 3 * inner, 1.04 * shell):  # and some outside, far and near
         counts = cloud_occupancy(clouds, resolution=resolution)
         np.testing.assert_array_equal(counts.sum(0).numpy(), reference_counts(clouds, resolution))
         assert counts.sum(1).tolist() == [500] * 3
