@@ -59,7 +59,7 @@ def share_outside_ball(clouds: Tensor, *, radius: float = RADIUS) -> Tensor:
         Scalar float64 in [0, 1].
     """
     _check(clouds)
-    outside = torch.linalg.vector_norm(clouds.double(), dim=-1).gt(radius * (1 + _TOLERANCE))  # (S, N)
+    outside: Tensor = torch.linalg.vector_norm(clouds.double(), dim=-1).gt(radius * (1 + _TOLERANCE))  # (S, N)
     return outside.double().mean()
 
 
@@ -94,8 +94,10 @@ def occupancy_divergence(p: Tensor, q: Tensor) -> Tensor:
     """
     p, q = (t.double() / t.double().sum(-1, keepdim=True) for t in (p, q))
     m = (p + q) / 2
-    # each term is of one sign per cell pair, so near-equal distributions lose nothing to cancelling entropies
-    nats = (torch.special.xlogy(p, p / m.clamp(min=1e-300)) + torch.special.xlogy(q, q / m.clamp(min=1e-300))).sum(-1)
+    # cell by cell and not as a difference of entropies, which cancel where p and q are nearly equal
+    nats: Tensor = (
+        torch.special.xlogy(p, p / m.clamp(min=1e-300)) + torch.special.xlogy(q, q / m.clamp(min=1e-300))
+    ).sum(-1)
     return (nats / (2 * math.log(2))).clamp(0, 1)
 
 
