@@ -1,12 +1,13 @@
 """What every picture callback shares: when it draws, where it writes, and that it never stops a training."""
 
+import warnings
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
@@ -70,7 +71,7 @@ class Picture(Callback):
             self.check(trainer)
         else:
             name = type(pl_module).__name__
-            rank_zero_warn(f"{type(self).__name__} draws nothing: {name} cannot {self.verb}")
+            warn(trainer, f"{type(self).__name__} draws nothing: {name} cannot {self.verb}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw after the chosen epochs."""
@@ -95,12 +96,15 @@ class Picture(Callback):
         with isolate_rng():
             try:
                 drawing = self.draw(trainer, model, self._epoch)
-                if drawing is not None and not trainer.fast_dev_run:  # which writes nothing, but does find bugs
+                if drawing is not None and not getattr(
+                    trainer, "fast_dev_run", False
+                ):  # which writes nothing, but does find bugs
                     save_png(folder / self.name / f"epoch_{self._epoch:04d}.png", drawing.image)
                     save_png(folder / f"{self.name}.png", drawing.image)
                     self._log(trainer, drawing)
             except Exception as error:  # noqa: BLE001 -- whatever is wrong with a picture, hours of training go on
-                rank_zero_warn(f"no picture of {self.name} after epoch {self._epoch}: {type(error).__name__}: {error}")
+                reason = f"{type(error).__name__}: {error}"
+                warn(trainer, f"no picture of {self.name} after epoch {self._epoch}: {reason}")
 
     def _log(self, trainer: Trainer, drawing: Drawing) -> None:
         step = max(batches_so_far(trainer) - 1, 0)  # where Lightning puts this epoch's averages
@@ -133,6 +137,19 @@ def check_split(trainer: Trainer, picture: Picture, split: str, least: int = 1) 
         raise ConfigurationError(
             f"{type(picture).__name__} needs {least} of split {split!r}, which holds {found}; choose another split"
         )
+
+
+def warn(trainer: Trainer, text: str) -> None:
+    """Warn the user, once for all processes."""
+    if trainer.is_global_zero:
+        warnings.warn(text, stacklevel=3)
+
+
+def several(name: str, given: Iterable[str]) -> tuple[str, ...]:
+    """Give the words of an argument; raise a ConfigurationError for a single word or none."""
+    if isinstance(given, str) or not tuple(given):
+        raise ConfigurationError(f"{name} is {given!r}; give a list of at least one word, such as [{given or name}]")
+    return tuple(given)
 
 
 def at_least(least: int, **given: int) -> None:

@@ -39,7 +39,7 @@ class Interpolations(Picture):
         """Draw the walks, one in each row."""
         assert isinstance(model, GenerativeModel)
         x = datamodule_of(trainer, self).take(self.split, 2 * self.num_pairs, seed=self.seed).x
-        ends = x[: len(x) // 2 * 2].unflatten(0, (-1, 2))  # (B, 2, …)
+        ends = x[: len(x) // 2 * 2].reshape(-1, 2, *x.shape[1:])  # (B, 2, …)
         walks = model.interpolate(ends[:, 0], ends[:, 1], self.steps).transpose(0, 1)  # (B, S, …)
         heading = f"Interpolations ({self.split}) after epoch {epoch}"
         return Drawing(draw_interpolations(plain(walks), plain(ends), up_axis=up_axis(trainer), heading=heading))

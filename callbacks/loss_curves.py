@@ -6,10 +6,8 @@ from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
-from pytorch_lightning.utilities.rank_zero import rank_zero_warn
 
-from pcgen.callbacks._picture import Drawing, Picture
-from pcgen.errors import ConfigurationError
+from pcgen.callbacks._picture import Drawing, Picture, several, warn
 from pcgen.viz import draw_curves
 
 
@@ -29,9 +27,7 @@ class LossCurves(Picture):
         self, every_n_epochs: int = 10, quantities: tuple[str, ...] = ("loss", "reconstruction", "kl")
     ) -> None:
         super().__init__(every_n_epochs)
-        if isinstance(quantities, str) or not quantities:
-            raise ConfigurationError(f"quantities is {quantities!r}; give a list such as [loss, kl]")
-        self.quantities = tuple(quantities)
+        self.quantities = several("quantities", quantities)
         self.history: dict[str, list[list[float]]] = {}  # [epoch, value] by name
         self._warned = False
 
@@ -54,7 +50,7 @@ class LossCurves(Picture):
         if not self._warned:
             self._warned = True
             logged = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
-            rank_zero_warn(f"LossCurves: none of {', '.join(self.quantities)} is logged; the model logs {logged}")
+            warn(trainer, f"LossCurves: none of {', '.join(self.quantities)} is logged; the model logs {logged}")
         return None
 
     def state_dict(self) -> dict[str, Any]:

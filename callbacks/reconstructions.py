@@ -11,9 +11,9 @@ from pcgen.callbacks._picture import (
     datamodule_of,
     for_viewing,
     plain,
+    several,
     up_axis,
 )
-from pcgen.errors import ConfigurationError
 from pcgen.viz import draw_rows
 
 
@@ -42,9 +42,7 @@ class Reconstructions(Picture):
         super().__init__(every_n_epochs)
         at_least(1, num_clouds=num_clouds)
         at_least(0, num_objects=num_objects)
-        if isinstance(splits, str) or not splits:
-            raise ConfigurationError(f"splits is {splits!r}; give a list with at least one of train, val, test")
-        self.num_clouds, self.splits, self.num_objects = num_clouds, tuple(splits), num_objects
+        self.num_clouds, self.splits, self.num_objects = num_clouds, several("splits", splits), num_objects
 
     def check(self, trainer: Trainer) -> None:
         """See that the splits are there."""

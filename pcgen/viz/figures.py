@@ -136,9 +136,10 @@ def draw_rows(
     if not rows:
         raise DataError("rows is empty; give at least one row to draw")
     camera = Camera(up_axis=up_axis)
+    frames: Sequence[ArrayLike | None] = [None] * len(rows) if likes is None else likes
     cells = [
         _image_cells(row) if np.ndim(row) == 4 else _cloud_cells(row, like=like, camera=camera, size=size)
-        for row, like in zip(rows, likes or [None] * len(rows), strict=True)
+        for row, like in zip(rows, frames, strict=True)
     ]
     words = None if titles is None else [list(titles), *[[] for _ in rows[1:]]]
     return arrange(cells, titles=words, labels=labels, heading=heading)

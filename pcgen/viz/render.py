@@ -181,7 +181,8 @@ def _light(cloud: Array, near: Array, camera: Camera) -> Array:
     normal *= np.where(normal[:, 2:] < 0, -1, 1)  # the side that the viewer sees
     light = np.array(LIGHT) / np.linalg.norm(LIGHT)
     lambert = np.clip((normal * light).sum(axis=-1), 0, 1)
-    return DIM + (BRIGHT - DIM) * lambert[near].mean(axis=1)  # where two faces lie close, normals are a guess: smooth
+    smooth: Array = lambert[near].mean(axis=1)  # where two faces lie close, a normal is a guess
+    return DIM + (BRIGHT - DIM) * smooth
 
 
 def _normals(patches: Array) -> Array:
@@ -213,13 +214,13 @@ def _shadow(cloud: Array, frame: _Frame, camera: Camera, size: int) -> Array:
     keep = (column >= 0) & (column < size) & (row >= 0) & (row < size)
     at = (row * size + column)[keep].astype(np.int64)
     count = np.bincount(at, minlength=size * size).reshape(size, size).astype(np.float32)
-    dense = gaussian_filter(count, size * 0.022) * (size**2 / len(cloud))
+    dense: Array = gaussian_filter(count, size * 0.022) * (size**2 / len(cloud))
     return 1 - 0.2 * (1 - np.exp(-0.3 * dense))
 
 
 def _compose(lit: Array, index: Array, bulge: Array, crease: Array, floor: Array) -> NDArray[np.uint8]:
-    total = np.zeros((*floor.shape, 3), np.float32)
-    free = np.full(floor.shape, SUPERSAMPLING**2, np.float32)
+    total: Array = np.zeros((*floor.shape, 3), np.float32)
+    free: Array = np.full(floor.shape, SUPERSAMPLING**2, np.float32)
     for i, j in itertools.product(range(SUPERSAMPLING), repeat=2):
         part = index[i::SUPERSAMPLING, j::SUPERSAMPLING]
         hit = part >= 0
@@ -227,4 +228,5 @@ def _compose(lit: Array, index: Array, bulge: Array, crease: Array, floor: Array
         total[hit] += lit[part[hit]] * round_[:, None]
         free -= hit
     total = total * crease[..., None] + (free * floor * PAPER)[..., None]
-    return (np.clip(total / SUPERSAMPLING**2, 0, 1) * 255 + 0.5).astype(np.uint8)
+    image: NDArray[np.uint8] = (np.clip(total / SUPERSAMPLING**2, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return image
