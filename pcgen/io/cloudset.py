@@ -127,7 +127,7 @@ def check_clouds(points: Any, source: str) -> NDArray[np.float32]:
         raise DataError(f"{source}: {array.shape[0]} clouds of {array.shape[1]} points; at least one of each needed")
     with np.errstate(over="ignore"):  # what overflows float32 is caught as infinity
         array = np.ascontiguousarray(array, dtype=np.float32)
-    bad = ~np.isfinite(array.reshape(len(array), -1)).all(1)
+    bad = ~np.isfinite(array).all((1, 2))
     if bad.any():
         raise DataError(
             f"{source}: {bad.sum()} of {len(array)} clouds hold NaN or infinity, the first at row {bad.argmax()}; "

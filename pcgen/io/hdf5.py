@@ -176,7 +176,7 @@ class LazyClouds:
             points = _gather(self._open()[self._key], rows)
         except (OSError, RuntimeError) as error:
             raise DataError(f"{self.path} cannot be read any more: {error}") from error
-        bad = ~np.isfinite(points.reshape(len(points), -1)).all(1)
+        bad = ~np.isfinite(points).all((1, 2))
         if bad.any():
             raise DataError(f"{self.path}: the cloud at row {rows[bad.argmax()]} holds NaN or infinity")
         return points

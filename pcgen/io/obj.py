@@ -4,6 +4,7 @@ Open3D refuses a file whose material library is missing, as it is in most copies
 of vertices alone, and does not say which face is wrong.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def _faces(fields: list[list[bytes]], path: Path) -> NDArray[np.int64]:
                 index = [int(corner.split(b"/")[0]) for corner in rest]
                 # they count from 1; negative ones count back from the last vertex so far; 0 is wrong, as −1 will be
                 index = [seen + i if i < 0 else i - 1 for i in index]
-                faces += [(index[0], b, c) for b, c in zip(index[1:-1], index[2:], strict=True)]
+                faces += [(index[0], b, c) for b, c in pairwise(index[1:])]
     except (ValueError, IndexError) as error:
         raise DataError(f"{path}: a face that cannot be read ({error})") from error
     return np.array(faces, dtype=np.int64).reshape(-1, 3)

@@ -51,7 +51,7 @@ def columns(container: Mapping[str, Any], attributes: Mapping[str, Any], source:
         "class_names": _texts(column("class_names"), source),
         "factors": None if factors is None else _factors(factors, source),
         "factor_names": _texts(column("factor_names"), source),
-        "up_axis": None if up is None else int(up) if up.shape == () and int(up) in (0, 1, 2) else None,
+        "up_axis": int(up.item()) if up is not None and up.size == 1 and up.item() in (0, 1, 2) else None,
     }
 
 
