@@ -237,7 +237,7 @@ def lamp(rng: Rng, f: Factors) -> Assembly:
     if style == "disc":
         shape.rod((0, 0, 0), (0, 0, 0.035), foot, BASE, end=0.92 * foot)
     elif style == "dome":
-        shape.ball((0, 0, 0.01), (foot, foot, 0.45 * foot), BASE)
+        shape.ball((0, 0, 0.2 * foot), (foot, foot, 0.2 * foot), BASE)
     elif style == "block":
         shape.slab((0, 0, 0.03), (1.7 * foot, 1.7 * foot, 0.06), BASE, 0.2 * foot)
     else:
