@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     Console().print(scores.table(f"{arguments.generated} against {sets.known['data']}"))
     if arguments.json is not None:
-        scores.to_json(arguments.json)
+        scores.save(arguments.json)
         common.say(f"scores: {arguments.json}")
     return 0
 

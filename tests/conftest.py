@@ -1,0 +1,22 @@
+"""What every test may use: the real data, where it is, and runs of the real command line."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data; tests that need it are skipped on a machine without it."""
+    folder = Path(os.environ.get("PCGEN_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder} (PCGEN_TEST_DATA)")
+    return folder

@@ -1,0 +1,131 @@
+import pytest
+import torch
+
+from pcgen.errors import ConfigurationError, DataError
+from pcgen.nets import FoldingDecoder, MLPDecoder, MLPEncoder, PointNetEncoder
+from pcgen.nets.folding import ball_points
+
+
+def pointnets():
+    return [
+        PointNetEncoder((8, 16)),
+        PointNetEncoder((8, 16), pool="mean"),
+        PointNetEncoder((8, 16), (12,), input_transform=True),
+        PointNetEncoder((8, 16), batch_norm=False),
+    ]
+
+
+@pytest.mark.parametrize("net", pointnets(), ids=["max", "mean", "transform", "plain"])
+@pytest.mark.parametrize("points", [1, 7, 300])
+def test_pointnet_takes_any_number_of_points_in_any_order(net, points):
+    net.eval()
+    x = torch.randn(3, points, 3)
+    y = net(x)
+    assert y.shape == (3, net.out_features)
+    torch.testing.assert_close(net(x[:, torch.randperm(points)]), y, rtol=1e-4, atol=1e-5)
+    assert net.permutation_invariant
+
+
+def test_pointnet_equals_a_loop_over_points():
+    net = PointNetEncoder((5, 6), batch_norm=False).double()
+    x = torch.randn(2, 9, 3, dtype=torch.float64)
+    layers = net.points.layers
+    expected = torch.stack([torch.stack([layers(p[None])[0] for p in cloud]).max(0).values for cloud in x])
+    torch.testing.assert_close(net(x), expected)
+
+
+def test_mean_and_max_pool_differ():
+    torch.manual_seed(0)
+    a, b = PointNetEncoder((8,), batch_norm=False), PointNetEncoder((8,), pool="mean", batch_norm=False)
+    b.load_state_dict(a.state_dict())
+    x = torch.randn(2, 10, 3)
+    assert (a(x) > b(x)).any()
+
+
+def test_input_transform_starts_as_the_identity():
+    net = PointNetEncoder((8,), input_transform=True)
+    plain = PointNetEncoder((8,))
+    plain.points.load_state_dict(net.points.state_dict())
+    x = torch.randn(4, 20, 3)
+    torch.testing.assert_close(net(x), plain(x))
+
+
+def test_mlp_encoder_sees_the_order_and_one_size_only():
+    net = MLPEncoder(6, (8, 9)).eval()
+    x = torch.randn(3, 6, 3)
+    assert net(x).shape == (3, 9)
+    assert not torch.allclose(net(x), net(x.flip(1)))
+    assert not net.permutation_invariant
+    with pytest.raises(DataError, match="built for clouds of 6 points and got 5"):
+        net(x[:, :5])
+
+
+@pytest.mark.parametrize("decoder", [MLPDecoder, FoldingDecoder])
+@pytest.mark.parametrize("extra", [0, 3])
+def test_decoders_give_clouds(decoder, extra):
+    net = decoder(latent_dim=5, num_points=33, extra_channels=extra)
+    assert net(torch.randn(4, 5)).shape == (4, 33, 3 + extra)
+    assert net.sample_shape == (33, 3)
+    assert net.latent_dim == 5
+
+
+def test_folding_gives_any_number_of_points_from_the_same_weights():
+    net = FoldingDecoder(4, 64, width=16, depth=2, code_widths=(8,)).eval()
+    z = torch.randn(2, 4)
+    assert net(z, num_points=100).shape == (2, 100, 3)
+    torch.testing.assert_close(net(z, num_points=64), net(z))
+
+
+def test_folding_needs_fewer_weights_than_an_mlp():
+    count = [sum(p.numel() for p in net.parameters()) for net in (FoldingDecoder(), MLPDecoder())]
+    assert count[0] * 10 < count[1]
+
+
+def test_template_fills_the_ball_evenly():
+    points = ball_points(4000).double()
+    radius = points.norm(dim=1)
+    assert radius.max() <= 1
+    # equal shells of volume hold equal shares, and so do the eight octants
+    shells = torch.histc(radius**3, 10, 0, 1) / 4000
+    assert (shells - 0.1).abs().max() < 0.01
+    octants = ((points > 0).long() * torch.tensor([1, 2, 4])).sum(1).bincount(minlength=8) / 4000
+    assert (octants - 0.125).abs().max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("x", "hint"),
+    [
+        (torch.zeros(5, 3), r"x\[None\]"),
+        (torch.zeros(2, 3, 50), r"transpose\(1, 2\)"),
+        (torch.zeros(2, 5, 2), r"\(2, 5, 2\)"),
+        (torch.zeros(2, 0, 3), r"\(2, 0, 3\)"),
+    ],
+)
+def test_clouds_of_another_shape_are_refused_with_a_hint(x, hint):
+    with pytest.raises(DataError, match=hint):
+        PointNetEncoder((4,))(x)
+
+
+@pytest.mark.parametrize("arguments", [{"latent_dim": 0}, {"num_points": 0}, {"widths": (8, 0)}])
+def test_sizes_below_one_are_refused(arguments):
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        MLPDecoder(**arguments)
+
+
+def test_networks_learn():
+    """The folding decoder fits a sphere of another radius: gradients reach every parameter."""
+    torch.manual_seed(0)
+    net = FoldingDecoder(2, 64, width=32, depth=2, code_widths=(16,))
+    z = torch.randn(8, 2)
+    target = torch.nn.functional.normalize(net.template[:, :3], dim=1)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for step in range(150):
+        loss = (net(z) - target).square().sum(-1).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        if step == 0:
+            first = loss.item()
+            # the two biases before a batch normalisation of z are the only ones without a say
+            assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())
+        optimizer.step()
+    assert loss.item() < 0.05 * first
