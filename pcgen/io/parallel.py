@@ -8,9 +8,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pcgen.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,7 +55,6 @@ def in_order(work: Callable[[T], R], tasks: Sequence[T], jobs: int, died: Callab
 def _until_broken(work: Callable[[T], R], tasks: "deque[T]", jobs: int) -> Iterator[R]:
     rest = iter(tuple(tasks))
     with _pool(jobs) as pool:
-        _check_alive(pool)
         waiting: deque[Future[R]] = deque()
         try:
             for task in rest:
@@ -62,9 +65,6 @@ def _until_broken(work: Callable[[T], R], tasks: "deque[T]", jobs: int) -> Itera
                 yield waiting.popleft().result()
         except BrokenProcessPool:
             return
-        finally:
-            for future in waiting:
-                future.cancel()
 
 
 def _alone(work: Callable[[T], R], task: T, died: Callable[[T], R]) -> R:
@@ -75,10 +75,22 @@ def _alone(work: Callable[[T], R], task: T, died: Callable[[T], R]) -> R:
             return died(task)
 
 
-def _pool(jobs: int) -> ProcessPoolExecutor:
-    # spawn: Open3D's threads do not survive a fork
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(jobs, mp_context=context, initializer=_start)
+@contextmanager
+def _pool(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Start workers that end with this block: when it is left early or this process is killed, at once."""
+    context = multiprocessing.get_context("spawn")  # Open3D's threads do not survive a fork
+    reader, writer = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_start, initargs=(reader,))
+    try:
+        _check_alive(pool)
+        yield pool
+    except BaseException:
+        writer.close()  # does not wait for tasks under way
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        writer.close()
+        reader.close()
 
 
 def _check_alive(pool: ProcessPoolExecutor) -> None:
@@ -90,15 +102,14 @@ def _check_alive(pool: ProcessPoolExecutor) -> None:
         ) from error
 
 
-def _start() -> None:
+def _start(parent: "Connection[Any, Any]") -> None:
     """Prepare a worker: interruptions are the parent's to handle, and without a parent there is nothing to do."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["OMP_NUM_THREADS"] = "1"  # one process a processor is enough
-    watched: Any = multiprocessing.parent_process()
-    if watched is not None:
-        threading.Thread(target=_leave_with, args=(watched,), daemon=True).start()
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
 
 
-def _leave_with(parent: Any) -> None:
-    parent.join()
+def _leave_with(parent: "Connection[Any, Any]") -> None:
+    """End this process when the other end of the pipe, which only the parent holds, is closed."""
+    parent.poll(None)
     os._exit(1)

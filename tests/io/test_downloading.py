@@ -144,7 +144,7 @@ def test_refused_silent_and_unreachable(server, tmp_path):
         get(server, tmp_path)
     server.mood = "silent"
     began = time.monotonic()
-    with pytest.raises(DataError, match="no answer for 0.3 seconds"):
+    with pytest.raises(DataError, match=r"no answer for 0\.3 seconds"):
         get(server, tmp_path, timeout=0.3)
     assert time.monotonic() - began < 1.5
     assert names(tmp_path) == []

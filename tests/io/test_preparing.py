@@ -1,9 +1,11 @@
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -74,7 +76,7 @@ def test_bad_meshes_are_left_out_with_their_reason(tree, tmp_path):
 def shown(renderable):
     from rich.console import Console
 
-    console = Console(width=300, file=open(os.devnull, "w", encoding="utf-8"), record=True)  # noqa: SIM115 -- lives as long as the console
+    console = Console(width=300, file=io.StringIO(), record=True)
     console.print(renderable)
     return console.export_text()
 
@@ -171,14 +173,13 @@ if __name__ == "__main__":
 
 
 def children(pid):
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    return [int(p) for p in found.split()]
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], check=False, capture_output=True, text=True)
+    return [int(p) for p in found.stdout.split()]
 
 
 def alive(pid):
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
 
@@ -190,7 +191,10 @@ def test_interrupted_leaves_nothing_that_looks_finished(tree, tmp_path, kind):
     script = tmp_path / "slow.py"
     script.write_text(SLOW)
     process = subprocess.Popen(
-        [sys.executable, str(script), str(tree), str(out), "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, str(script), str(tree), str(out), "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout.readline() == "ready\n"
     deadline = time.monotonic() + 30
@@ -229,7 +233,11 @@ def test_a_script_without_a_guard_is_told(tree, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SLOW.replace('if __name__ == "__main__":', "if True:"))
     run = subprocess.run(
-        [sys.executable, str(script), str(tree), str(tmp_path / "c.h5"), "2"], capture_output=True, text=True, timeout=120
+        [sys.executable, str(script), str(tree), str(tmp_path / "c.h5"), "2"],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert run.returncode != 0
     assert "__name__ == '__main__'" in run.stderr.splitlines()[-1]
@@ -245,7 +253,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
     def peak(source, out):
-        run = subprocess.run([sys.executable, "-c", code, str(source), str(out)], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-c", code, str(source), str(out)], capture_output=True, text=True, check=True
+        )
         return int(run.stdout) * 1024
 
     few = peak(tree, tmp_path / "few.h5")

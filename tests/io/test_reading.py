@@ -38,7 +38,10 @@ def test_modelnet40_folder(tmp_path, rng):
     assert clouds.split.tolist() == ["test"] * 2 + ["train"] * 5
     assert clouds.up_axis == 1
     (tmp_path / "shape_names.txt").write_text("airplane\nbathtub\nbed\n")
-    assert read_clouds(tmp_path, classes="bed", split="train").name == ("ply_data_train0/00001", "ply_data_train0/00004")
+    assert read_clouds(tmp_path, classes="bed", split="train").name == (
+        "ply_data_train0/00001",
+        "ply_data_train0/00004",
+    )
     assert read_clouds(tmp_path / "ply_data_train0.h5").split.tolist() == ["train"] * 5
 
 
