@@ -151,7 +151,8 @@ class VAE(GenerativeModel):
         self.val_kl.reset()
         active = int((kl > KLPerDimension.ACTIVE).sum())
         self.log(f"{stage}/active_units", float(active), sync_dist=False, rank_zero_only=False)
-        if active == 0 and not self.trainer.sanity_checking:
+        # In the first epoch an untrained encoder may know as little as a collapsed one.
+        if active == 0 and not self.trainer.sanity_checking and (stage == "test" or self.current_epoch > 0):
             warnings.warn(
                 f"the posterior has collapsed: none of the {self.latent_dim} latent dimensions has a KL above "
                 f"{KLPerDimension.ACTIVE} nats, so the decoder ignores its code; let the reconstruction weigh more "

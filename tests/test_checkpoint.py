@@ -1,0 +1,182 @@
+import functools
+import pickle
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+
+import pcgen
+from pcgen.datamodules import Shapes
+from pcgen.errors import CheckpointError
+from pcgen.models import VAE
+from pcgen.nets import MLPDecoder, PointNetEncoder
+from pcgen.recipe import describe
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A model, and its checkpoint as Lightning wrote it after an epoch."""
+    folder = tmp_path_factory.mktemp("run")
+    model = VAE(
+        PointNetEncoder((8, 16)),
+        MLPDecoder(4, 24, (16,)),
+        optimizer=functools.partial(torch.optim.Adam, lr=1e-3),
+        lr_scheduler=functools.partial(torch.optim.lr_scheduler.StepLR, step_size=1),
+    )
+    data = Shapes(num_points=32, train_size=16, val_size=8, test_size=8, batch_size=8, classes=["chair", "lamp"])
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, default_root_dir=folder, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    return model.eval(), trainer.checkpoint_callback.best_model_path
+
+
+def seeded():
+    return torch.Generator().manual_seed(11)
+
+
+def test_load_gives_the_same_model_in_eval_mode(trained):
+    model, path = trained
+    loaded = pcgen.load(path)
+    assert not loaded.training
+    assert describe(loaded) == describe(model)
+    assert torch.equal(loaded.sample(5, generator=seeded()), model.sample(5, generator=seeded()))
+
+
+def test_the_checkpoint_says_what_its_data_were(trained):
+    info = pcgen.load(trained[1]).data_info
+    assert info["class_names"] == ["chair", "lamp"]
+    assert info["sample_shape"] == [32, 3]
+    assert info["up_axis"] == 2
+    assert info["recipe"]["class_path"] == "pcgen.datamodules.Shapes"
+
+
+def test_a_checkpoint_is_plain_data(trained):
+    """Nothing in it but tensors and plain values: torch's strictest reader takes it, and so does a walk through it."""
+
+    def walk(value, where):
+        if isinstance(value, dict):
+            for k, v in value.items():
+                assert isinstance(k, str | int), where
+                walk(v, f"{where}.{k}")
+        elif isinstance(value, list | tuple):
+            for v in value:
+                walk(v, where)
+        else:
+            assert value is None or isinstance(value, bool | int | float | str | torch.Tensor), (where, type(value))
+
+    walk(torch.load(trained[1], weights_only=True), "checkpoint")
+
+
+def test_a_run_folder_means_its_last_checkpoint(trained, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("epoch=3.ckpt", "last.ckpt"):
+        (tmp_path / "checkpoints" / name).write_bytes(open(trained[1], "rb").read())
+    assert pcgen.load(tmp_path).latent_dim == 4
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        pcgen.load(empty)
+
+
+def test_load_and_sample_in_another_process_without_data_or_network(trained, tmp_path):
+    code = f"""
+import socket, sys
+class NoSocket(socket.socket):
+    def __init__(self, *a, **k): raise RuntimeError("no network in this test")
+socket.socket = NoSocket
+import torch, pcgen
+clouds = pcgen.load({trained[1]!r}).sample(16, generator=torch.Generator().manual_seed(11))
+assert "pytorch_lightning" in sys.modules and "matplotlib" not in sys.modules and "open3d" not in sys.modules
+torch.save(clouds, {str(tmp_path / "clouds.pt")!r})
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, timeout=120)
+    assert torch.equal(torch.load(tmp_path / "clouds.pt"), trained[0].sample(16, generator=seeded()))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_truncated(trained, tmp_path, share):
+    content = open(trained[1], "rb").read()
+    path = tmp_path / "torn.ckpt"
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(CheckpointError, match=r"torn\.ckpt cannot be read.*truncated"):
+        pcgen.load(path)
+
+
+def test_files_of_another_kind(tmp_path):
+    text = tmp_path / "notes.ckpt"
+    text.write_text("hello")
+    archive = tmp_path / "archive.ckpt"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a.txt", "a")
+    weights = tmp_path / "weights.ckpt"
+    torch.save({"state_dict": {}, "epoch": 3}, weights)
+    tensor = tmp_path / "tensor.ckpt"
+    torch.save(torch.zeros(3), tensor)
+    for path, words in ((text, "another kind"), (archive, "another kind"), (weights, "state_dict, epoch"),
+                        (tensor, "not a checkpoint of pcgen"), (tmp_path / "none.ckpt", "there is no checkpoint")):  # fmt: skip
+        with pytest.raises(CheckpointError, match=words) as error:
+            pcgen.load(path)
+        assert path.name in str(error.value)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (exec, ("import pathlib; pathlib.Path('exploded').touch()",))
+
+
+@pytest.mark.parametrize("how", ["torch", "pickle", "inside"])
+def test_pickled_objects_are_refused_and_never_run(trained, tmp_path, monkeypatch, how):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "bomb.ckpt"
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(Bomb()))
+    else:
+        content = torch.load(trained[1], weights_only=True) if how == "inside" else {}
+        torch.save(content | {"extra": Bomb()}, path)
+    with pytest.raises(CheckpointError, match="bomb.ckpt"):
+        pcgen.load(path, trust=True)
+    assert not (tmp_path / "exploded").exists()
+
+
+def change(trained, tmp_path, edit):
+    content = torch.load(trained[1], weights_only=True)
+    edit(content)
+    torch.save(content, tmp_path / "changed.ckpt")
+    return tmp_path / "changed.ckpt"
+
+
+def test_a_strangers_class_is_refused(trained, tmp_path):
+    def edit(content):
+        content["pcgen"]["model"]["init_args"]["encoder"] = {"class_path": "os.system", "init_args": {"command": "x"}}
+
+    with pytest.raises(CheckpointError, match=r"model\.encoder is of class 'os\.system', outside pcgen"):
+        pcgen.load(change(trained, tmp_path, edit))
+
+
+def test_weights_that_do_not_fit(trained, tmp_path):
+    def edit(content):
+        content["state_dict"].pop("mean.weight")
+
+    with pytest.raises(CheckpointError, match=r"do not fit.*mean\.weight"):
+        pcgen.load(change(trained, tmp_path, edit))
+
+
+def test_a_later_format(trained, tmp_path):
+    def edit(content):
+        content["pcgen"]["format"] = 99
+
+    with pytest.raises(CheckpointError, match="format 99"):
+        pcgen.load(change(trained, tmp_path, edit))
+
+
+def test_a_record_of_something_else(trained, tmp_path):
+    def edit(content):
+        content["pcgen"]["model"] = describe(MLPDecoder(2, 3, (4,)))
+
+    with pytest.raises(CheckpointError, match="MLPDecoder, not of a generative model"):
+        pcgen.load(change(trained, tmp_path, edit))
