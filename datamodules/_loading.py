@@ -225,7 +225,7 @@ class Batches(Dataset[Batch]):
         else:
             index = fresh_subsets(len(x), x.shape[1], self.num_points, generator)
         B, M, _ = x.shape
-        flat = (index + M * torch.arange(B)[:, None]).numpy()
+        flat = index.numpy() + M * np.arange(B)[:, None]
         return torch.from_numpy(x.numpy().reshape(-1, 3).take(flat, axis=0))  # on one thread, as above
 
 

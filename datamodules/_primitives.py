@@ -65,7 +65,7 @@ def areas(kind: Ints, params: Array) -> Array:
 
 
 def _perimeter(a: Array, b: Array, r: Array) -> Array:
-    return 4 * (a - r) + 4 * (b - r) + 2 * np.pi * r
+    return np.asarray(4 * (a - r) + 4 * (b - r) + 2 * np.pi * r)
 
 
 # ── points on one solid ───────────────────────────────────────────────────────────────────────────────────────────────

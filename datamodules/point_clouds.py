@@ -100,7 +100,7 @@ class PointClouds(CloudDataModule):
         listing = catalog(path).select(None, self.classes)
         if any(item.row is None or item.dataset != listing.items[0].dataset for item in listing.items):
             raise ConfigurationError(f"in_memory: false needs one HDF5 file with one dataset of points; {path} is not")
-        clouds = LazyClouds(path, [item.row for item in listing.items])
+        clouds = LazyClouds(path, [item.row for item in listing.items if item.row is not None])
         stored = clouds.shape[1]
         kept = self.num_points or stored
         if kept > stored:
