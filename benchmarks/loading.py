@@ -2,9 +2,9 @@
 
     python benchmarks/loading.py [--clouds 4899] [--points 2048] [--batch 32] [--epochs 5]
 
-All in one run, taking turns, the fastest of the epochs (what other processes do on the machine only adds); the first epoch of each is not counted. "bare loop" is indexing one tensor by
-slices of a permutation, below which nothing can go. "per item" is a Dataset of single clouds with torch's own
-sampler and collation.
+All in one run, taking turns; the fastest of the epochs counts (other processes on the machine only add to it), the
+first is left out. "bare loop" is indexing one tensor by slices of a permutation. "per item" is a Dataset of single
+clouds with torch's own sampler and collation.
 """
 
 import argparse

@@ -242,9 +242,9 @@ def fresh_subsets(B: int, M: int, N: int, generator: torch.Generator) -> Tensor:
     among all subsets, and only the subsets of one batch's clouds depend on each other. That costs M + B N steps;
     sorting random keys for each cloud takes more than 30 times as long.
     """
-    order = torch.randperm(M, generator=generator)
-    start = torch.randint(M, (B,), generator=generator)
-    return order.repeat(2).unfold(0, N, 1).index_select(0, start)
+    order = torch.randperm(M, generator=generator).repeat(2).numpy()
+    start = torch.randint(M, (B,), generator=generator).numpy()
+    return torch.from_numpy(np.lib.stride_tricks.sliding_window_view(order, N)[start])
 
 
 class Loader(DataLoader[Batch]):

@@ -65,7 +65,8 @@ def areas(kind: Ints, params: Array) -> Array:
 
 
 def _perimeter(a: Array, b: Array, r: Array) -> Array:
-    return np.asarray(4 * (a - r) + 4 * (b - r) + 2 * np.pi * r)
+    length: Array = 4 * (a - r) + 4 * (b - r) + 2 * np.pi * r
+    return length
 
 
 # ── points on one solid ───────────────────────────────────────────────────────────────────────────────────────────────
