@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pcgen.errors import ConfigurationError
@@ -26,38 +27,45 @@ def available_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_order(work: Callable[[T], R], tasks: Sequence[T], jobs: int, died: Callable[[T], R]) -> Generator[R, None, None]:
+def in_order(
+    work: Callable[[T], list[R]],
+    tasks: Sequence[T],
+    jobs: int,
+    *,
+    pieces: Callable[[T], list[T]],
+    died: Callable[[T], R],
+) -> Generator[R, None, None]:
     """Do all tasks and give the results in the order of the tasks.
 
     Args:
-        work: A function of a module, so that it can be sent.
-        tasks: What to do.
+        work: A function of a module, so that it can be sent; it gives one result for each piece of a task.
+        tasks: What to do; each worth several times the millisecond that sending it costs.
         jobs: Processes; 1 works in this one.
-        died: Gives the result of a task during which its process died.
+        pieces: Cuts a task into those of one result.
+        died: Gives the result of a piece during which its process died.
 
     Yields:
-        One result a task.
+        The results, one by one.
     """
     if jobs == 1:
-        yield from map(work, tasks)
+        yield from chain.from_iterable(map(work, tasks))
         return
     pending = deque(tasks)
     while pending:
         # a pool ends with its first dead worker, whose task is not known: the oldest is tried alone, then a new pool
-        for result in _until_broken(work, pending, jobs):
-            yield result
+        for results in _until_broken(work, tuple(pending), jobs):
             pending.popleft()
+            yield from results
         if pending:
-            yield _alone(work, pending[0], died)
-            pending.popleft()
+            for piece in pieces(pending.popleft()):
+                yield from _alone(work, piece, died)
 
 
-def _until_broken(work: Callable[[T], R], tasks: "deque[T]", jobs: int) -> Iterator[R]:
-    rest = iter(tuple(tasks))
+def _until_broken(work: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Iterator[R]:
     with _pool(jobs) as pool:
         waiting: deque[Future[R]] = deque()
         try:
-            for task in rest:
+            for task in tasks:
                 waiting.append(pool.submit(work, task))
                 if len(waiting) >= jobs * _AHEAD:
                     yield waiting.popleft().result()
@@ -67,12 +75,12 @@ def _until_broken(work: Callable[[T], R], tasks: "deque[T]", jobs: int) -> Itera
             return
 
 
-def _alone(work: Callable[[T], R], task: T, died: Callable[[T], R]) -> R:
+def _alone(work: Callable[[T], list[R]], task: T, died: Callable[[T], R]) -> list[R]:
     with _pool(1) as pool:
         try:
             return pool.submit(work, task).result()
         except BrokenProcessPool:
-            return died(task)
+            return [died(task)]
 
 
 @contextmanager

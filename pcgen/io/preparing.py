@@ -5,9 +5,9 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -26,13 +26,13 @@ from pcgen.io.hdf5 import HDF5_SUFFIXES
 from pcgen.io.mesh import Method
 from pcgen.io.parallel import available_cpus, in_order
 from pcgen.io.progress import progress as show
-from pcgen.io.reading import catalog, read_rows, same_array
+from pcgen.io.reading import catalog, read_rows
 from pcgen.io.table import SPLIT_CODES
 from pcgen.io.writing import put, texts
 
-_TASK_ROWS = 16  # clouds of one array that a task takes at once
+_TASK_CLOUDS = 8  # that a task takes at once: sending one costs a millisecond, and what is sent waits in memory
 _START_SECONDS = 3.0  # what a worker costs before its first mesh: starting Python and loading Open3D
-_BYTES_PER_SECOND = 4e6  # what one process reads and samples of a mesh, roughly
+_BYTES_PER_SECOND = 2e7  # what one process reads and samples of a mesh, roughly
 _POISSON_SECONDS = 5e-5  # a point
 
 
@@ -152,31 +152,47 @@ def _check(out: Path, num_points: int, method: str, jobs: int | None, on_error: 
 
 def _tasks(listing: Catalog, num_points: int, method: Method, seed: int) -> Iterator[_Task]:
     done = 0
-    for (_, _, alone), group in groupby(listing.items, key=same_array):
+    for _, group in groupby(listing.items, key=_together):
         items = list(group)
-        size = 1 if alone else _TASK_ROWS
-        for start in range(0, len(items), size):
-            part = tuple(items[start : start + size])
+        for start in range(0, len(items), _TASK_CLOUDS):
+            part = tuple(items[start : start + _TASK_CLOUDS])
             names = listing.name[done + start : done + start + len(part)]
             yield _Task(part, names, num_points, method, seed)
         done += len(items)
 
 
+def _together(item: Item) -> object:
+    """Key by which clouds go into one task: rows of one array, or files of one cloud each."""
+    return None if item.row is None else (item.path, item.dataset)
+
+
 def _work(task: _Task) -> list[_Result]:
     """Convert the clouds of one task, in a worker."""
+    if task.items[0].row is None:
+        return [_told(_single, piece)[0] for piece in _pieces(task)]
+    return _told(_rows, task)
+
+
+def _told(convert: Callable[[_Task], list[_Result]], task: _Task) -> list[_Result]:
+    """Convert, with errors and warnings as messages."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            results = _rows(task) if task.items[0].row is not None else [_single(task)]
+            results = convert(task)
         except (DataError, OSError, MemoryError) as error:
             return [_Result(None, str(error) or repr(error)) for _ in task.items]
     told = str(caught[0].message) if caught else ""
     return [r if r.points is None else _Result(r.points, told) for r in results]
 
 
-def _single(task: _Task) -> _Result:
+def _single(task: _Task) -> list[_Result]:
     item, name = task.items[0], task.names[0]
-    return _Result(read_file(item.path, task.num_points, method=task.method, seed=task.seed, name=name))
+    return [_Result(read_file(item.path, task.num_points, method=task.method, seed=task.seed, name=name))]
+
+
+def _pieces(task: _Task) -> list[_Task]:
+    """Cut a task into those of one cloud."""
+    return [replace(task, items=(i,), names=(n,)) for i, n in zip(task.items, task.names, strict=True)]
 
 
 def _rows(task: _Task) -> list[_Result]:
@@ -191,11 +207,8 @@ def _rows(task: _Task) -> list[_Result]:
     return results
 
 
-def _died(task: _Task) -> list[_Result]:
-    return [
-        _Result(None, f"{item}: the process that read it died (out of memory, or a damaged file)")
-        for item in task.items
-    ]
+def _died(task: _Task) -> _Result:
+    return _Result(None, f"{task.items[0]}: the process that read it died (out of memory, or a damaged file)")
 
 
 def _convert(
@@ -205,26 +218,24 @@ def _convert(
     """Write the points as they come, one chunk a cloud; return the indices of those that are in the file."""
     import h5py
 
-    N, index = tasks[0].num_points, 0
+    N = tasks[0].num_points
     kept: list[int] = []
     told: list[str] = []
     with h5py.File(path, "w") as file, show("Converting", len(listing), shown=progress) as advance:
         points = file.create_dataset(
             "points", (len(listing), N, 3), "f4", chunks=(1, N, 3), maxshape=(None, N, 3), track_times=False
         )
-        with closing(in_order(_work, tasks, jobs, _died)) as batches:
-            for results in batches:
-                for result in results:
-                    if result.points is not None:
-                        points[len(kept)] = result.points
-                        kept.append(index)
-                        told += [result.message] * bool(result.message)
-                    elif on_error == "raise":
-                        raise DataError(result.message)
-                    else:
-                        failed.append((str(listing.items[index]), result.message))
-                    index += 1
-                advance(len(results))
+        with closing(in_order(_work, tasks, jobs, pieces=_pieces, died=_died)) as results:
+            for index, result in enumerate(results):
+                if result.points is not None:
+                    points[len(kept)] = result.points
+                    kept.append(index)
+                    told += [result.message] * bool(result.message)
+                elif on_error == "raise":
+                    raise DataError(result.message)
+                else:
+                    failed.append((str(listing.items[index]), result.message))
+                advance(1)
         points.resize(len(kept), axis=0)
     if told:
         warnings.warn(f"{told[0]} ({len(told)} such clouds)", stacklevel=3)

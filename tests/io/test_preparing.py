@@ -173,8 +173,7 @@ if __name__ == "__main__":
 
 
 def children(pid):
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], check=False, capture_output=True, text=True)
-    return [int(p) for p in found.stdout.split()]
+    return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def alive(pid):
@@ -217,16 +216,17 @@ def test_interrupted_leaves_nothing_that_looks_finished(tree, tmp_path, kind):
     assert not any(alive(w) for w in workers)
 
 
-def double_or_die(x):
-    if x == 3:
+def double_or_die(task):
+    if 3 in task:
         os._exit(1)
     time.sleep(0.05)
-    return 2 * x
+    return [2 * x for x in task]
 
 
-def test_a_worker_that_dies_takes_only_its_task_along():
-    results = list(in_order(double_or_die, list(range(8)), 2, lambda x: f"{x} died"))
-    assert results == [0, 2, 4, "3 died", 8, 10, 12, 14]
+def test_a_worker_that_dies_takes_only_its_piece_along():
+    tasks = [[0, 1], [2, 3, 4], [5], [6, 7]]
+    results = in_order(double_or_die, tasks, 2, pieces=lambda t: [[x] for x in t], died=lambda t: f"{t} died")
+    assert list(results) == [0, 2, 4, "[3] died", 8, 10, 12, 14]
 
 
 def test_a_script_without_a_guard_is_told(tree, tmp_path):
