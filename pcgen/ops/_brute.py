@@ -15,6 +15,8 @@ import numpy as np
 from pcgen.ops._simd import (
     BLOCK,
     NOWHERE,
+    Array,
+    Planes,
     aligned_empty,
     helper,
     kernel,
@@ -30,7 +32,7 @@ TILE = 512  # columns of a tile: three coordinates and a minimum of each stay in
 
 
 @helper
-def sweep_four_rows(points, i, column, column_min, infinity):  # type: ignore[no-untyped-def]
+def sweep_four_rows(points: Planes, i: int, column: Planes, column_min: Array, infinity: float) -> tuple[float, ...]:
     """Lower the minima of a tile's columns by four rows, and give the four rows' minima in the tile."""
     use_widest_vectors()
     ax, ay, az = points
@@ -52,7 +54,7 @@ def sweep_four_rows(points, i, column, column_min, infinity):  # type: ignore[no
 
 
 @helper
-def first_at_distance(distance, x, y, z, column):  # type: ignore[no-untyped-def]
+def first_at_distance(distance: float, x: float, y: float, z: float, column: Planes) -> Any:
     """Find the first of some points whose distance from (x, y, z) is the given one, known to be the smallest."""
     use_widest_vectors()
     bx, by, bz = column
@@ -64,7 +66,7 @@ def first_at_distance(distance, x, y, z, column):  # type: ignore[no-untyped-def
 
 
 @helper
-def cut(column, begin, end):  # type: ignore[no-untyped-def]
+def cut(column: Planes, begin: int, end: int) -> Planes:
     """Take a tile of the coordinates."""
     x, y, z = column
     return x[begin:end], y[begin:end], z[begin:end]
@@ -83,7 +85,9 @@ def make_search(cut: Callable[..., Any], sweep: Callable[..., Any]) -> Callable[
     """
 
     @helper
-    def search(points, column, row_min, row_tile, column_min, column_block):  # type: ignore[no-untyped-def]
+    def search(
+        points: Planes, column: Planes, row_min: Array, row_tile: Array, column_min: Array, column_block: Array
+    ) -> None:
         use_widest_vectors()
         n, m = row_min.shape[0], column_min.shape[0]
         infinity = row_min.dtype.type(np.inf)
@@ -112,7 +116,19 @@ search = make_search(cut, sweep_four_rows)
 
 
 @kernel
-def nearest_both_ways(x, y, d_xy, i_xy, d_yx, i_yx, good_x, good_y, limit, begin, end):  # type: ignore[no-untyped-def]
+def nearest_both_ways(
+    x: Array,
+    y: Array,
+    d_xy: Array,
+    i_xy: Array,
+    d_yx: Array,
+    i_yx: Array,
+    good_x: Array,
+    good_y: Array,
+    limit: float,
+    begin: int,
+    end: int,
+) -> None:
     """Search clouds begin … end−1 of the batches x (B, N, 3) and y (B, M, 3).
 
     Writes squared distances and indices d_xy, i_xy (B, N) and d_yx, i_yx (B, M), and whether each cloud could be
@@ -140,7 +156,9 @@ def nearest_both_ways(x, y, d_xy, i_xy, d_yx, i_yx, good_x, good_y, limit, begin
 
 
 @kernel
-def pull_back(x, y, i_xy, i_yx, g_xy, g_yx, g_x, begin, end):  # type: ignore[no-untyped-def]
+def pull_back(
+    x: Array, y: Array, i_xy: Array, i_yx: Array, g_xy: Array, g_yx: Array, g_x: Array, begin: int, end: int
+) -> None:
     """Fill the gradient g_x (B, N, 3) of x, given those of the squared distances, g_xy (B, N) and g_yx (B, M).
 
     Serial inside a cloud: points of y that share a neighbour add up in one order, without atomic operations.

@@ -4,12 +4,16 @@ The cost of x under the Gaussian of y is Σ_k log σ_k + ((x_k − y_k) / (√2 
 the point, the three 1 / (√2 σ_k), and the sum of the logarithms.
 """
 
+from typing import Any
+
 import numpy as np
 
 from pcgen.ops._brute import TILE, make_search
 from pcgen.ops._simd import (
     BLOCK,
     NOWHERE,
+    Array,
+    Planes,
     aligned_empty,
     helper,
     kernel,
@@ -23,14 +27,14 @@ from pcgen.ops._simd import (
 
 
 @helper
-def cost(a, b, c, sx, sy, sz, offset):  # type: ignore[no-untyped-def]
+def cost(a: float, b: float, c: float, sx: float, sy: float, sz: float, offset: float) -> Any:
     """Give the bracket of a difference (a, b, c), always rounded in the same way."""
     a, b, c = a * sx, b * sy, c * sz
     return multiply_add(c, c, multiply_add(b, b, multiply_add(a, a, offset)))
 
 
 @helper
-def sweep_four_rows(points, i, column, column_min, infinity):  # type: ignore[no-untyped-def]
+def sweep_four_rows(points: Planes, i: int, column: Planes, column_min: Array, infinity: float) -> tuple[float, ...]:
     """Lower the minima of a tile's columns by four rows, and give the four rows' minima in the tile."""
     use_widest_vectors()
     ax, ay, az = points
@@ -52,7 +56,7 @@ def sweep_four_rows(points, i, column, column_min, infinity):  # type: ignore[no
 
 
 @helper
-def first_column(smallest, x, y, z, column):  # type: ignore[no-untyped-def]
+def first_column(smallest: float, x: float, y: float, z: float, column: Planes) -> Any:
     """Find the first Gaussian of a tile under which (x, y, z) has the given cost, known to be the smallest."""
     use_widest_vectors()
     bx, by, bz, bsx, bsy, bsz, boffset = column
@@ -64,7 +68,7 @@ def first_column(smallest, x, y, z, column):  # type: ignore[no-untyped-def]
 
 
 @helper
-def first_row(smallest, gaussian, ax, ay, az):  # type: ignore[no-untyped-def]
+def first_row(smallest: float, gaussian: tuple[float, ...], ax: Array, ay: Array, az: Array) -> Any:
     """Find the first point of a block that has the given cost under a Gaussian."""
     use_widest_vectors()
     x, y, z, sx, sy, sz, offset = gaussian
@@ -76,42 +80,50 @@ def first_row(smallest, gaussian, ax, ay, az):  # type: ignore[no-untyped-def]
 
 
 @helper
-def cut(column, begin, end):  # type: ignore[no-untyped-def]
+def cut(column: Planes, begin: int, end: int) -> Planes:
     """Take a tile of the seven numbers."""
     x, y, z, sx, sy, sz, offset = column
     return x[begin:end], y[begin:end], z[begin:end], sx[begin:end], sy[begin:end], sz[begin:end], offset[begin:end]
 
 
 @helper
-def pack_gaussians(y, root_precision, offset, limit):  # type: ignore[no-untyped-def]
-    """Split a cloud of Gaussians into seven padded arrays, and say whether its points are finite."""
-    x, y, z, good = pack(y, limit)
+def pack_gaussians(y: Array, root_precision: Array, offset: Array, limit: float) -> Planes:
+    """Split a cloud of Gaussians into seven padded arrays."""
+    x, y, z, _ = pack(y, limit)
     sx, sy, sz, _ = pack(root_precision, limit)
     padded = aligned_empty(x.shape[0], offset)
     m = offset.shape[0]
     padded[:m] = offset
     padded[m:] = offset[m - 1]
-    return (x, y, z, sx, sy, sz, padded), good
+    return x, y, z, sx, sy, sz, padded
 
 
 search = make_search(cut, sweep_four_rows)
 
 
 @kernel
-def smallest_both_ways(  # type: ignore[no-untyped-def]
-    x, y, root_precision, offset, c_x, i_x, c_y, i_y, good_x, good_y, limit, begin, end
-):
+def smallest_both_ways(
+    x: Array,
+    y: Array,
+    root_precision: Array,
+    offset: Array,
+    c_x: Array,
+    i_x: Array,
+    c_y: Array,
+    i_y: Array,
+    limit: float,
+    begin: int,
+    end: int,
+) -> None:
     """Search clouds begin … end−1 of x (B, N, 3) and the Gaussians of y (B, M, 3).
 
     Args as for `pcgen.ops._brute.nearest_both_ways`, with root_precision = 1 / (√2 σ) (B, M, 3) and offset = Σ log σ
-    (B, M).
+    (B, M); everything is known to be finite.
     """
     use_widest_vectors()
     for b in range(begin, end):
-        ax, ay, az, good_x[b] = pack(x[b], limit)
-        column, good_y[b] = pack_gaussians(y[b], root_precision[b], offset[b], limit)
-        if not (good_x[b] and good_y[b]):
-            continue
+        ax, ay, az, _ = pack(x[b], limit)
+        column = pack_gaussians(y[b], root_precision[b], offset[b], limit)
         rows, columns = ax.shape[0], column[0].shape[0]
         row_min, column_min = aligned_empty(rows, ax), aligned_empty(columns, ax)
         row_tile, column_block = np.zeros(rows, np.int32), np.zeros(columns, np.int32)

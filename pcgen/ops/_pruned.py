@@ -13,14 +13,11 @@ import math
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from pcgen.ops._simd import (
     NOWHERE,
     Array,
+    Planes,
     aligned_empty,
     helper,
     kernel,
@@ -31,109 +28,13 @@ from pcgen.ops._simd import (
     squared_norm,
     use_widest_vectors,
 )
-
-LANES = 16  # queries at a time: one vector of float32 with AVX-512, two with AVX2
-LEAF = 32  # points
-
-# ── vector instructions ───────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, *index: Any) -> Any:
-    """Point to an element of a C-contiguous array."""
-    view = context.make_array(kind)(context, builder, array)
-    shape = cgutils.unpack_tuple(builder, view.shape, kind.ndim)
-    offset = index[0]
-    for size, i in zip(shape[1:], index[1:], strict=True):
-        offset = builder.add(builder.mul(offset, size), i)
-    return builder.gep(view.data, [offset])
-
-
-def _vector_at(builder: Any, pointer: Any, element: Any) -> Any:
-    """Give a pointer to LANES elements."""
-    return builder.bitcast(pointer, ir.VectorType(element, LANES).as_pointer())
-
-
-def _splat(builder: Any, value: Any) -> Any:
-    """Repeat a scalar in every lane."""
-    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
-    lane = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(lane, undefined, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
-
-
-def _call(builder: Any, name: str, *args: Any, reduce: bool = False) -> Any:
-    """Call an LLVM intrinsic on vectors that hold no NaN."""
-    vector = args[0].type
-    width = 32 if isinstance(vector.element, ir.FloatType) else 64
-    kind = ir.FunctionType(vector.element if reduce else vector, [vector] * len(args))
-    function = cgutils.get_or_insert_function(builder.module, kind, f"{name}.v{LANES}f{width}")
-    return builder.call(function, args, fastmath=() if name == "llvm.fmuladd" else ("nnan", "nsz"))
-
-
-@intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
-def search_leaf(typingctx: Any, points: Any, start: Any, queries: Any, first: Any, best: Any) -> Any:  # noqa: ARG001
-    """Lower `best` (LANES,) by a leaf, and give the largest that remains.
-
-    points (3, M) from `start` are the leaf, queries (3, N) from `first` the block. A compiled loop would load each
-    point's coordinates into registers that it has not got; here they are operands in memory, which cost nothing.
-    """
-    element = points.dtype
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kinds, word = signature.args, args[1].type
-        kind = context.get_value_type(element)
-        plane = [ir.Constant(word, k) for k in range(3)]
-        query = [
-            builder.load(_vector_at(builder, _pointer(context, builder, kinds[2], args[2], k, args[3]), kind), align=4)
-            for k in plane
-        ]
-        leaf = [_pointer(context, builder, kinds[0], args[0], k, args[1]) for k in plane]
-        lowest: list[Any] = []
-        for i in range(LEAF):
-            at = [builder.load(builder.gep(leaf[k], [ir.Constant(word, i)])) for k in range(3)]
-            a, b, c = (builder.fsub(query[k], _splat(builder, at[k])) for k in range(3))
-            d = _call(builder, "llvm.fmuladd", b, b, builder.fmul(a, a))
-            lowest.append(_call(builder, "llvm.fmuladd", c, c, d))
-            if i >= 4:  # four chains of minima hide the latency of one
-                lowest.append(_call(builder, "llvm.minnum", lowest.pop(0), lowest.pop()))
-        target = _vector_at(builder, _pointer(context, builder, kinds[4], args[4], ir.Constant(word, 0)), kind)
-        result = builder.load(target, align=4)
-        for d in lowest:
-            result = _call(builder, "llvm.minnum", result, d)
-        builder.store(result, target, align=4)
-        return _call(builder, "llvm.vector.reduce.fmax", result, reduce=True)
-
-    return element(points, types.intp, queries, types.intp, best), emit
-
-
-@intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
-def lanes_below(typingctx: Any, values: Any, start: Any, limit: Any) -> Any:  # noqa: ARG001  # numba's protocol
-    """Give the set, as bits, of the LANES values from `start` that are below the limit."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
-        kind = context.get_value_type(values.dtype)
-        vector = builder.load(_vector_at(builder, pointer, kind), align=4)
-        below = builder.fcmp_ordered("<", vector, _splat(builder, args[2]))
-        return builder.zext(builder.bitcast(below, ir.IntType(LANES)), ir.IntType(64))
-
-    return types.int64(values, types.intp, values.dtype), emit
-
-
-@intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
-def lowest_bit(typingctx: Any, bits: Any) -> Any:  # noqa: ARG001  # numba's protocol
-    """Give the position of the lowest bit that is set, of at least one."""
-
-    def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001  # numba's protocol
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.int64), emit
-
+from pcgen.ops._vectors import LANES, LEAF, lanes_below, lowest_bit, search_leaf
 
 # ── once a cloud ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @helper
-def select_smallest(value, item, count):  # type: ignore[no-untyped-def]
+def select_smallest(value: Array, item: Array, count: int) -> None:
     """Reorder both so that the `count` smallest values come first (Hoare's quickselect)."""
     left, right = 0, value.shape[0] - 1
     while left < right:
@@ -157,7 +58,7 @@ def select_smallest(value, item, count):  # type: ignore[no-untyped-def]
 
 
 @helper
-def longest_axis(cloud, order):  # type: ignore[no-untyped-def]
+def longest_axis(cloud: Array, order: Array) -> int:
     """Give the axis along which some of a cloud's points spread the most."""
     axis, longest = 0, -1.0
     for k in range(3):
@@ -170,7 +71,7 @@ def longest_axis(cloud, order):  # type: ignore[no-untyped-def]
 
 
 @helper
-def spatial_order(cloud):  # type: ignore[no-untyped-def]
+def spatial_order(cloud: Array) -> Array:
     """Order the points (N, 3) so that every LEAF and every LANES of them lie close together."""
     n = cloud.shape[0]
     order, value = np.arange(n), np.empty(n, cloud.dtype)
@@ -193,7 +94,7 @@ def spatial_order(cloud):  # type: ignore[no-untyped-def]
 
 
 @helper
-def enclose(planes, size, boxes):  # type: ignore[no-untyped-def]
+def enclose(planes: Array, size: int, boxes: Array) -> None:
     """Fill boxes (6, K), lower then upper corners, of each `size` points; those beyond the points lie at infinity."""
     for box in range(boxes.shape[1]):
         begin, end = box * size, (box + 1) * size
@@ -205,7 +106,9 @@ def enclose(planes, size, boxes):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def prepare(clouds, planes, block_boxes, leaf_boxes, good, limit, begin, end):  # type: ignore[no-untyped-def]
+def prepare(
+    clouds: Array, planes: Array, block_boxes: Array, leaf_boxes: Array, good: Array, limit: float, begin: int, end: int
+) -> None:
     """Order clouds begin … end−1 of (S, N, 3) into planes (S, 3, padded), with the boxes of blocks and leaves.
 
     Padding repeats the last point. `good` (S,) says which clouds are finite and at most `limit`.
@@ -239,14 +142,15 @@ def _aligned(shape: tuple[int, ...], dtype: Any) -> Array:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + 64, np.uint8)
     start = -raw.ctypes.data % 64
-    return raw[start : start + size].view(dtype).reshape(shape)
+    aligned: Array = raw[start : start + size].view(dtype).reshape(shape)
+    return aligned
 
 
 # ── once a pair ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @helper
-def bound_leaves(block, p, leaves, bound, centre):  # type: ignore[no-untyped-def]
+def bound_leaves(block: Array, p: int, leaves: Array, bound: Array, centre: Array) -> None:
     """Fill the smallest squared distance and four times that of the centres, of block p's box to every leaf's."""
     use_widest_vectors()
     a0, a1, a2, c0, c1, c2 = block[0, p], block[1, p], block[2, p], block[3, p], block[4, p], block[5, p]
@@ -262,7 +166,7 @@ def bound_leaves(block, p, leaves, bound, centre):  # type: ignore[no-untyped-de
 
 
 @helper
-def position_of_smallest(values):  # type: ignore[no-untyped-def]
+def position_of_smallest(values: Array) -> Any:
     """Give the first position of the smallest value."""
     use_widest_vectors()
     smallest, first = values[0], NOWHERE
@@ -274,7 +178,7 @@ def position_of_smallest(values):  # type: ignore[no-untyped-def]
 
 
 @helper
-def sum_of_nearest(queries, blocks, n, points, leaves, root):  # type: ignore[no-untyped-def]
+def sum_of_nearest(queries: Array, blocks: Array, n: int, points: Array, leaves: Array, root: bool) -> float:
     """Sum over n queries the squared distance, or the distance, to the nearest of the points."""
     use_widest_vectors()
     bound, centre = aligned_empty(leaves.shape[1], leaves), aligned_empty(leaves.shape[1], leaves)
@@ -299,9 +203,26 @@ def sum_of_nearest(queries, blocks, n, points, leaves, root):  # type: ignore[no
 
 
 @kernel
-def chamfer_row(a, a_blocks, a_leaves, n, b, b_blocks, b_leaves, m, root, mean, out, s, begin, end):  # type: ignore[no-untyped-def]
-    """Fill out[s, begin:end] with the Chamfer distances of cloud s of a to clouds of b, all prepared."""
+def chamfer_row(
+    a: Planes, n: int, b: Planes, m: int, root: bool, mean: bool, out: Array, s: int, begin: int, end: int
+) -> None:
+    """Fill out[s, begin:end] with the Chamfer distances of cloud s of a to clouds of b.
+
+    Args:
+        a: What `prepare` filled for clouds of n points: planes, boxes of blocks, boxes of leaves.
+        n: Number of points of a's clouds, without padding.
+        b: As a.
+        m: As n.
+        root: Take distances, not their squares.
+        mean: Take the mean over points, not the sum.
+        out: (S, R).
+        s: Row.
+        begin: First column.
+        end: Column after the last.
+    """
+    a_points, a_blocks, a_leaves = a
+    b_points, b_blocks, b_leaves = b
     for r in range(begin, end):
-        forth = sum_of_nearest(a[s], a_blocks[s], n, b[r], b_leaves[r], root)
-        back = sum_of_nearest(b[r], b_blocks[r], m, a[s], a_leaves[s], root)
+        forth = sum_of_nearest(a_points[s], a_blocks[s], n, b_points[r], b_leaves[r], root)
+        back = sum_of_nearest(b_points[r], b_blocks[r], m, a_points[s], a_leaves[s], root)
         out[s, r] = forth / n + back / m if mean else forth + back

@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+Planes = tuple[Array, ...]  # one array for each number that a point has
 F = TypeVar("F", bound=Callable[..., Any])
 
 _log = logging.getLogger(__name__)
@@ -27,21 +28,22 @@ NOWHERE = np.int32(2**31 - 1)
 _cached_somewhere = True
 
 
-def kernel(function: F) -> F:
+def kernel(function: Callable[..., None]) -> Callable[..., None]:
     """Compile an entry point: callable from Python without the interpreter lock, kept on disk where possible."""
     global _cached_somewhere  # noqa: PLW0603  # one fact about this process, told by the notice below
     try:
-        compiled: F = njit(nogil=True, cache=True, error_model="numpy")(function)
+        compiled: Any = njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # numba found no directory that it may write to
         _cached_somewhere = False
         compiled = njit(nogil=True, error_model="numpy")(function)
     else:
         files = sorted(Path(__file__).parent.glob("*.py"))
         with contextlib.suppress(AttributeError):  # a private name; without it the kernel's own file is looked at
-            compiled._cache._cache_file._source_stamp = [  # type: ignore[attr-defined]  # noqa: SLF001  # as said
+            compiled._cache._cache_file._source_stamp = [  # noqa: SLF001  # as said
                 (file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files
             ]
-    return compiled
+    entry: Callable[..., None] = compiled
+    return entry
 
 
 def helper(function: F) -> F:

@@ -1,5 +1,6 @@
 """Nearest neighbours when each point of one cloud is a Gaussian with its own scale on each axis."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,11 +60,10 @@ def _search(x: Tensor, y: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Te
 
     c_x, i_x = x.new_empty(x.shape[:2]), torch.empty(x.shape[:2], dtype=torch.int64)
     c_y, i_y = y.new_empty(y.shape[:2]), torch.empty(y.shape[:2], dtype=torch.int64)
-    good = torch.ones(2, len(x), dtype=torch.bool)  # checked before
-    tensors = (x, y, (-log_scale).exp() * 0.5**0.5, log_scale.sum(2), c_x, i_x, c_y, i_y, *good)
+    tensors = (x, y, (-log_scale).exp() * 0.5**0.5, log_scale.sum(2), c_x, i_x, c_y, i_y)
     arrays = [t.contiguous().numpy() for t in tensors]
     limit = largest_coordinate(x.dtype)
-    run_all([(1, lambda r=r: smallest_both_ways(*arrays, limit, *r)) for r in batch_ranges(len(x))])  # type: ignore[misc]  # defaults bind now
+    run_all([(1, partial(smallest_both_ways, *arrays, limit, *r)) for r in batch_ranges(len(x))])
     return c_x, i_x, c_y, i_y
 
 
@@ -84,5 +84,5 @@ class _Gather(torch.autograd.Function):
 
 def gather_points(points: Tensor, index: Tensor) -> Tensor:
     """Pick points (B, M, C) by index (B, N), giving (B, N, C), with a deterministic gradient."""
-    picked: Tensor = _Gather.apply(points, index)
+    picked: Tensor = _Gather.apply(points, index)  # type: ignore[no-untyped-call]  # torch's stub
     return picked

@@ -6,15 +6,15 @@ far from the origin.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from pcgen.ops import _chunked
 from pcgen.ops._checks import check_finite, checked_pair, largest_coordinate, refuse
-from pcgen.ops._parallel import batch_ranges, run_all, threads
+from pcgen.ops._parallel import Task, batch_ranges, run_all, threads
 
 SMALLEST_PART = 256  # points; a cloud is not split finer among threads
 
@@ -40,7 +40,7 @@ def bidirectional_nearest_neighbors(x: Tensor, y: Tensor) -> tuple[Tensor, Tenso
     """Find the nearest neighbours in both directions in one pass.
 
     Deterministic to the bit, whatever the number of threads; memory O(B (N + M)). The gradient follows the pairs
-    that were found; it cannot be differentiated a second time.
+    that were found, and may be differentiated again.
 
     Args:
         x: (B, N, 3), float32 or float64; half precision is computed in float32.
@@ -54,16 +54,15 @@ def bidirectional_nearest_neighbors(x: Tensor, y: Tensor) -> tuple[Tensor, Tenso
         DataError: If shapes, dtypes or devices do not fit, a cloud is empty, or a coordinate is not finite.
     """
     x, y = checked_pair(x, y)
-    d_xy, i_xy, d_yx, i_yx = _NearestNeighbors.apply(x, y)
+    d_xy, i_xy, d_yx, i_yx = _NearestNeighbors.apply(x, y)  # type: ignore[no-untyped-call]  # torch's stub
     return d_xy, i_xy, d_yx, i_yx
 
 
 class _NearestNeighbors(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        x, y = x.contiguous(), y.contiguous()
         if x.device.type == "cpu":
-            d_xy, i_xy, d_yx, i_yx = _search_on_cpu(x, y)
+            d_xy, i_xy, d_yx, i_yx = _search_on_cpu(x.contiguous(), y.contiguous())
         else:
             check_finite(x, "x")
             check_finite(y, "y")
@@ -73,11 +72,11 @@ class _NearestNeighbors(torch.autograd.Function):
         return d_xy, i_xy, d_yx, i_yx
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g_xy: Tensor, _: Any, g_yx: Tensor, __: Any) -> tuple[Tensor | None, Tensor | None]:
         x, y, i_xy, i_yx = ctx.saved_tensors
-        g_xy, g_yx = g_xy.contiguous(), g_yx.contiguous()
-        pull_back = _pull_back_on_cpu if x.device.type == "cpu" else _chunked.pull_back
+        # A gradient that is itself to be differentiated (create_graph) is put together by torch.
+        by_kernel = x.device.type == "cpu" and not torch.is_grad_enabled()
+        pull_back = _pull_back_on_cpu if by_kernel else _chunked.pull_back
         g_x = pull_back(x, y, i_xy, i_yx, g_xy, g_yx) if ctx.needs_input_grad[0] else None
         g_y = pull_back(y, x, i_yx, i_xy, g_yx, g_xy) if ctx.needs_input_grad[1] else None
         return g_x, g_y
@@ -85,7 +84,7 @@ class _NearestNeighbors(torch.autograd.Function):
 
 def _search_on_cpu(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Search the batch with all threads; few clouds are cut into parts of x."""
-    parts = x.split(-(-x.shape[1] // _parts(len(x), x.shape[1])), dim=1)
+    parts = torch.split(x, -(-x.shape[1] // _parts(len(x), x.shape[1])), dim=1)
     found = [_empty_results(part, y) for part in parts]
     _run_search(list(zip(parts, found, strict=True)), x, y)
     if len(parts) == 1:
@@ -118,13 +117,10 @@ def _run_search(jobs: list[tuple[Tensor, tuple[Tensor, ...]]], x: Tensor, y: Ten
     limit = largest_coordinate(x.dtype)
     good = torch.ones(len(jobs), 2, len(x), dtype=torch.bool)
     y_array = y.detach().numpy()
-    tasks = []
+    tasks: list[Task] = []
     for (part, found), flags in zip(jobs, good.numpy(), strict=True):
         arrays = [part.detach().contiguous().numpy(), y_array, *(f.numpy() for f in found), *flags]
-        tasks += [
-            (1, lambda a=arrays, r=r: nearest_both_ways(*a, limit, *r))  # type: ignore[misc]  # defaults bind now
-            for r in batch_ranges(len(x))
-        ]
+        tasks += [(1, partial(nearest_both_ways, *arrays, limit, *r)) for r in batch_ranges(len(x))]
     run_all(tasks)
     for tensor, name, flags in (x, "x", good[:, 0].all(0)), (y, "y", good[:, 1].all(0)):
         if not flags.all():
@@ -134,7 +130,7 @@ def _run_search(jobs: list[tuple[Tensor, tuple[Tensor, ...]]], x: Tensor, y: Ten
 def _pull_back_on_cpu(x: Tensor, y: Tensor, i_xy: Tensor, i_yx: Tensor, g_xy: Tensor, g_yx: Tensor) -> Tensor:
     from pcgen.ops._brute import pull_back
 
-    g_x = torch.empty_like(x)
-    arrays = [t.detach().numpy() for t in (x, y, i_xy, i_yx, g_xy, g_yx, g_x)]
-    run_all([(1, lambda r=r: pull_back(*arrays, *r)) for r in batch_ranges(len(x))])  # type: ignore[misc]  # as above
+    g_x = torch.empty(x.shape, dtype=x.dtype)
+    arrays = [t.detach().contiguous().numpy() for t in (x, y, i_xy, i_yx, g_xy, g_yx, g_x)]
+    run_all([(1, partial(pull_back, *arrays, *r)) for r in batch_ranges(len(x))])
     return g_x

@@ -1,6 +1,8 @@
 """The Chamfer distance between all pairs of two sets of clouds."""
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +60,7 @@ def _by_rows(a: Tensor, b: Tensor, norm: int, reduction: Reduction, progress: Pr
     rows = []
     for cloud in a:
         row = []
-        for part in b.split(CLOUDS_AT_ONCE):
+        for part in torch.split(b, CLOUDS_AT_ONCE):
             row.append(chamfer_distance(cloud.expand(len(part), -1, -1), part, norm=norm, reduction=reduction))
             if progress is not None:
                 progress(len(part))
@@ -74,13 +76,13 @@ def _pruned(a: Tensor, b: Tensor | None, norm: int, reduction: str, progress: Pr
     prepared_b = prepared_a if b is None else _prepare(b, "b")
     columns = a if b is None else b
     out = torch.zeros(len(a), len(columns), dtype=a.dtype)
-    fixed = (*prepared_a, a.shape[1], *prepared_b, columns.shape[1], norm == 1, reduction == "mean", out.numpy())
+    fixed = (prepared_a, a.shape[1], prepared_b, columns.shape[1], norm == 1, reduction == "mean", out.numpy())
     tasks: list[Task] = []
     for s, begin, end in _stretches(len(a), len(columns), triangle=b is None):
         weight = end - begin
         if b is None:
             weight = 2 * weight - (begin == s)  # mirrored, but for the diagonal
-        tasks.append((weight, lambda at=(s, begin, end): chamfer_row(*fixed, *at)))  # type: ignore[misc]  # binds now
+        tasks.append((weight, partial(chamfer_row, *fixed, s, begin, end)))
     run_all(tasks, progress)
     return out if b is not None else out.triu() + out.triu(1).T
 
@@ -92,7 +94,7 @@ def _stretches(rows: int, columns: int, *, triangle: bool) -> Iterator[tuple[int
             yield s, begin, min(begin + PAIRS_AT_ONCE, columns)
 
 
-def _prepare(x: Tensor, name: str) -> tuple[object, ...]:
+def _prepare(x: Tensor, name: str) -> tuple[Any, Any, Any]:
     """Order each cloud in space."""
     from pcgen.ops._pruned import empty_prepared, prepare
 
@@ -100,7 +102,7 @@ def _prepare(x: Tensor, name: str) -> tuple[object, ...]:
     prepared = empty_prepared(len(x), x.shape[1], array.dtype)
     good = torch.ones(len(x), dtype=torch.bool)
     fixed = (array, *prepared, good.numpy(), largest_coordinate(x.dtype))
-    run_all([(1, lambda r=r: prepare(*fixed, *r)) for r in batch_ranges(len(x))])  # type: ignore[misc]  # binds now
+    run_all([(1, partial(prepare, *fixed, *r)) for r in batch_ranges(len(x))])
     if not good.all():
         refuse(x, name, int((~good).nonzero()[0]))
     return prepared
