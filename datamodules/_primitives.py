@@ -65,8 +65,7 @@ def areas(kind: Ints, params: Array) -> Array:
 
 
 def _perimeter(a: Array, b: Array, r: Array) -> Array:
-    length: Array = 4 * (a - r) + 4 * (b - r) + 2 * np.pi * r
-    return length
+    return np.asarray(4 * (a - r) + 4 * (b - r) + 2 * np.pi * r, dtype=np.float64)
 
 
 # ── points on one solid ───────────────────────────────────────────────────────────────────────────────────────────────

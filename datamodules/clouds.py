@@ -107,6 +107,7 @@ class CloudDataModule(DataModule):
         self._normalization = Normalization(scope=scope, region=region, radius=radius)
         self.normalization = self._normalization.to_plain()
         self._splits: dict[str, Split] = {}
+        self._fixed: dict[str, Tensor | None] = {}
         if num_points is not None:
             self.sample_shape = (num_points, 3)
 
@@ -219,12 +220,14 @@ class CloudDataModule(DataModule):
 
     def _batches(self, name: str) -> Batches:
         split, (N, _) = self.split(name), self.sample_shape
+        if name not in self._fixed:
+            self._fixed[name] = fixed_subsets(split.points.shape[1], N, split.name, self.split_seed)
         return Batches(
             split.points,
             split.label,
             split.factors,
             num_points=N,
-            fixed=fixed_subsets(split.points.shape[1], N, split.name, self.split_seed),
+            fixed=self._fixed[name],
             augment=self.augment,
             up_axis=self.up_axis,
             batch_size=self.batch_size,
