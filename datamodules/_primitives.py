@@ -72,7 +72,7 @@ def _perimeter(a: Array, b: Array, r: Array) -> Array:
 
 
 def _sign(rng: np.random.Generator, n: int) -> Array:
-    return rng.integers(0, 2, n) * 2.0 - 1.0
+    return rng.integers(0, 2, n).astype(np.float64) * 2 - 1
 
 
 def _on_prism(params: Array, rng: np.random.Generator) -> tuple[Array, Array]:
