@@ -1,10 +1,10 @@
 """What the model draws from nothing."""
 
 from pytorch_lightning import LightningModule, Trainer
-from torch import Generator
 
 from pcgen.base import GenerativeModel
 from pcgen.callbacks._picture import Drawing, Picture, at_least, for_viewing, plain, up_axis
+from pcgen.metrics import draw
 from pcgen.viz import draw_samples
 
 
@@ -30,6 +30,6 @@ class Samples(Picture):
     def draw(self, trainer: Trainer, model: LightningModule, epoch: int) -> Drawing:
         """Draw the samples."""
         assert isinstance(model, GenerativeModel)
-        x = plain(model.sample(self.num_samples, generator=Generator().manual_seed(self.seed)))
+        x = plain(draw(model, self.num_samples, self.seed))  # the first of the clouds that `SetScores` scores
         image = draw_samples(x, up_axis=up_axis(trainer), heading=f"Samples after epoch {epoch}")
         return Drawing(image, for_viewing(x, self.num_objects))

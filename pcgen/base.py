@@ -20,6 +20,7 @@ from pcgen.recipe import Recorded, describe
 
 CHECKPOINT_KEY = "pcgen"
 CHECKPOINT_FORMAT = 1
+RANDOM_KEY = "pcgen_random"
 
 OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
@@ -127,6 +128,7 @@ class GenerativeModel(Recorded, LightningModule):
     chunk_size: int = 64  # data a verb handles at once: bounds memory, changes nothing else
     optimizer: OptimizerFactory
     lr_scheduler: SchedulerFactory | None = None
+    _random: dict[str, Any] | None = None
 
     # ── what it can do ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -220,14 +222,33 @@ class GenerativeModel(Recorded, LightningModule):
     # ── what a checkpoint says ────────────────────────────────────────────────────────────────────────────────────
 
     def setup(self, stage: str) -> None:
-        """Learn what the data are, for the checkpoint and the pictures."""
+        """Learn what the data are, for the checkpoint and the pictures, and tell the loggers how all was made."""
         datamodule = getattr(self.trainer, "datamodule", None)
-        if isinstance(datamodule, DataModule) and stage == "fit":
+        if stage != "fit":
+            return
+        if isinstance(datamodule, DataModule):
             self.data_info = datamodule.info()
+        for logger in self.trainer.loggers:
+            logger.log_hyperparams({k: v for k, v in self.card().items() if k != "format"})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add how the model was made, as plain data."""
+        """Add how the model was made, as plain data, and the random state, so that resuming is exact."""
         checkpoint[CHECKPOINT_KEY] = self.card()
+        devices = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else []
+        checkpoint[RANDOM_KEY] = {"cpu": torch.get_rng_state(), "cuda": devices}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the random state until the training goes on."""
+        self._random = checkpoint.get(RANDOM_KEY)
+
+    def on_train_start(self) -> None:
+        """Take up the random state where the checkpoint left it."""
+        if self._random is None:
+            return
+        torch.set_rng_state(self._random["cpu"].cpu())
+        if len(self._random["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([state.cpu() for state in self._random["cuda"]])
+        self._random = None
 
     def card(self) -> dict[str, Any]:
         """Return everything needed to make this model again, besides its weights."""

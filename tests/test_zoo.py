@@ -1,0 +1,220 @@
+"""What must hold for every model and every config: they find themselves here by being listed."""
+
+import functools
+import importlib
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from pytorch_lightning import Trainer
+
+import pcgen
+import pcgen.models
+from pcgen.base import VERBS, Batch, GenerativeModel
+from pcgen.callbacks import LossCurves
+from pcgen.cli.train import TrainCLI
+from pcgen.datamodules import Shapes
+from pcgen.errors import UnsupportedOperationError
+from pcgen.losses import LearnedScaleChamferReconstruction
+from pcgen.models import VAE
+from pcgen.nets import FoldingDecoder, MLPDecoder, MLPEncoder, PointNetEncoder
+
+ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
+HALVE = functools.partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
+
+# A small instance of every model, in every way of building it that changes what a checkpoint has to hold.
+SMALL = {
+    "VAE": lambda: VAE(PointNetEncoder((8, 16)), MLPDecoder(4, 32, (16,)), optimizer=ADAM, lr_scheduler=HALVE),
+    "VAE-learned-scale": lambda: VAE(
+        MLPEncoder(32, (16,)),
+        FoldingDecoder(4, 32, width=8, depth=2, code_widths=(8,), extra_channels=3),
+        LearnedScaleChamferReconstruction(),
+        monte_carlo_samples=2,
+        optimizer=ADAM,
+    ),
+}
+every_model = pytest.mark.parametrize("name", SMALL)
+
+
+def data() -> Shapes:
+    return Shapes(
+        num_points=32, train_size=40, val_size=16, test_size=16, batch_size=16, stored_points=64, resample=True
+    )
+
+
+def trainer(folder, **options) -> Trainer:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    return Trainer(accelerator="cpu", default_root_dir=folder, **(quiet | {"max_epochs": 1} | options))
+
+
+def fit(name, folder, **options) -> Trainer:
+    torch.manual_seed(0)
+    model = SMALL[name]()
+    runner = trainer(folder, **options)
+    runner.fit(model, data())
+    return runner
+
+
+def seeded() -> torch.Generator:
+    return torch.Generator().manual_seed(5)
+
+
+def test_every_model_has_a_small_instance():
+    assert {name.split("-")[0] for name in SMALL} == set(pcgen.models.__all__)
+
+
+@every_model
+def test_fit_checkpoint_load_and_the_same_sample(name, tmp_path):
+    runner = fit(name, tmp_path)
+    model = runner.lightning_module.eval()
+    loaded = pcgen.load(runner.checkpoint_callback.best_model_path)
+    assert torch.equal(loaded.sample(3, generator=seeded()), model.sample(3, generator=seeded()))
+    assert loaded.card()["model"] == model.card()["model"]
+
+
+@every_model
+def test_resuming_equals_never_having_stopped(name, tmp_path):
+    whole = fit(name, tmp_path / "whole", max_epochs=4)
+    half = fit(name, tmp_path / "half", max_epochs=2)
+    torch.manual_seed(99)  # nothing may depend on the state of the process that resumes
+    model = SMALL[name]()
+    resumed = trainer(tmp_path / "resumed", max_epochs=4)
+    resumed.fit(model, data(), ckpt_path=half.checkpoint_callback.best_model_path)
+    assert resumed.global_step == whole.global_step
+    for key, value in whole.lightning_module.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value), key
+
+
+@every_model
+def test_verbs_do_what_can_says(name):
+    model = SMALL[name]()
+    x, z = torch.rand(2, 32, 3), torch.randn(2, model.latent_dim or 1)
+    arguments = {"sample": (2,), "prior": (2,), "encode": (x,), "decode": (z,), "reconstruct": (x,),
+                 "interpolate": (x, x, 3)}  # fmt: skip
+    for verb in VERBS:
+        if model.can(verb):
+            assert torch.isfinite(getattr(model, verb)(*arguments[verb])).all()
+        else:
+            with pytest.raises(UnsupportedOperationError, match="models that can"):
+                getattr(model, verb)(*arguments[verb])
+
+
+def test_a_model_without_a_verb_names_those_that_have_it():
+    class Mute(GenerativeModel):
+        pass
+
+    assert not any(Mute.can(verb) for verb in VERBS)
+    with pytest.raises(UnsupportedOperationError, match="Mute cannot encode; models that can: .*VAE"):
+        Mute().encode(torch.zeros(1, 2, 3))
+    with pytest.raises(UnsupportedOperationError, match="Mute cannot sample"):
+        Mute().sample(1)
+
+
+@every_model
+def test_codes_do_not_depend_on_the_order_of_the_points_unless_the_encoder_says_so(name):
+    model = SMALL[name]()
+    x = torch.rand(4, 32, 3)
+    same = torch.allclose(model.encode(x), model.encode(x[:, torch.randperm(32)]), atol=1e-5)
+    assert same == model.encoder.permutation_invariant
+
+
+@every_model
+def test_one_step_changes_every_parameter(name, tmp_path):
+    torch.manual_seed(0)
+    before = {k: v.clone() for k, v in SMALL[name]().named_parameters()}
+    runner = fit(name, tmp_path, max_steps=1)
+    after = dict(runner.lightning_module.named_parameters())
+    assert all(not torch.equal(before[k], after[k]) for k in before)
+
+
+# ── configs ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def configs():
+    import pathlib
+
+    return sorted(pathlib.Path(pcgen.models.__file__).parents[1].glob("configs/*.yaml"))
+
+
+# What makes a config small enough for a test, and its data those that the test makes.
+SHRINK = {"Shapes": ["--data.train_size=24", "--data.val_size=8", "--data.test_size=8", "--data.batch_size=8"]}
+
+
+@pytest.mark.parametrize("config", configs(), ids=lambda p: p.stem)
+def test_every_config_parses_builds_and_takes_a_step(config, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["pcgen"])
+    monkeypatch.delenv("PCGEN_RUN_FOLDER", raising=False)
+    content = yaml.safe_load(config.read_text())
+    kind = content["data"]["class_path"]
+    options = SHRINK.get(kind) or [f"--data.path={_make_clouds(tmp_path, content)}", "--data.batch_size=4"]
+    words = ["fit", "--config", str(config), *options, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"]
+    cli = TrainCLI("fit", words)
+    assert cli.trainer.global_step == 1
+    assert config.read_text().startswith("# ")
+
+
+def _make_clouds(folder, content):
+    """An HDF5 file with what the config asks for, made of random boxes."""
+    import numpy as np
+
+    from pcgen.io import CloudSet, write_clouds
+
+    classes = tuple(content["data"]["init_args"].get("classes") or ["chair"])
+    rng = np.random.default_rng(0)
+    K, N = 12 * len(classes), 2048
+    points = rng.random((K, N, 3)) * rng.uniform(0.5, 1.5, (K, 1, 3))
+    split = np.resize(["train"] * 4 + ["test"] * 2, K)
+    label = np.arange(K) % len(classes)
+    write_clouds(folder / "clouds.h5", CloudSet(points, label, split, class_names=classes, up_axis=2))
+    return folder / "clouds.h5"
+
+
+# ── distributed ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+TWO = """
+import sys, json, torch
+from pytorch_lightning import Trainer
+from pcgen.datamodules import Shapes
+sys.path.insert(0, {tests!r})
+import test_zoo
+processes, folder = int(sys.argv[1]), sys.argv[2]
+torch.manual_seed(0)
+model = test_zoo.SMALL[sys.argv[3]]()
+runner = Trainer(accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto", logger=False,
+                 enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+(result,) = runner.test(model, test_zoo.data(), verbose=False)
+if runner.is_global_zero:
+    print("RESULT", json.dumps(result))
+"""
+
+
+def _kl(processes, folder, name):
+    import json
+    import pathlib
+
+    script = folder / "run.py"
+    script.write_text(TWO.format(tests=str(pathlib.Path(__file__).parent)))
+    command = [sys.executable, str(script), str(processes), str(folder), name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
+    assert lines, done.stderr[-2000:]
+    return json.loads(lines[0].removeprefix("RESULT"))
+
+
+@every_model
+def test_two_processes_score_as_one(name, tmp_path):
+    """KL has no randomness in it, so both must see every cloud once: 16 clouds, 8 a process."""
+    one, two = (_kl(n, tmp_path, name) for n in (1, 2))
+    assert two["test/kl"] == pytest.approx(one["test/kl"], rel=1e-5)
+    assert two["test/active_units"] == one["test/active_units"]
+
+
+def test_callbacks_and_datamodules_are_exported():
+    for room in ("pcgen.callbacks", "pcgen.datamodules", "pcgen.nets", "pcgen.losses"):
+        module = importlib.import_module(room)
+        assert all(hasattr(module, name) for name in module.__all__)
+    assert LossCurves.__name__ in importlib.import_module("pcgen.callbacks").__all__
+    assert Batch._fields == ("x", "label", "factors")
