@@ -25,6 +25,8 @@ from pcgen.ops._simd import (
     use_widest_vectors,
 )
 
+ROOT_HALF = 0.5**0.5
+
 
 @helper
 def cost(a: float, b: float, c: float, sx: float, sy: float, sz: float, offset: float) -> Any:
@@ -87,15 +89,16 @@ def cut(column: Planes, begin: int, end: int) -> Planes:
 
 
 @helper
-def pack_gaussians(y: Array, root_precision: Array, offset: Array, limit: float) -> Planes:
-    """Split a cloud of Gaussians into seven padded arrays."""
-    x, y, z, _ = pack(y, limit)
-    sx, sy, sz, _ = pack(root_precision, limit)
-    padded = aligned_empty(x.shape[0], offset)
-    m = offset.shape[0]
-    padded[:m] = offset
-    padded[m:] = offset[m - 1]
-    return x, y, z, sx, sy, sz, padded
+def pack_gaussians(y: Array, log_scale: Array, limit: float, scale_limit: float) -> tuple[Planes, bool, bool]:
+    """Split a cloud of Gaussians into seven padded arrays, and say whether its points and its scales can be used."""
+    x, y, z, good_points = pack(y, limit)
+    sx, sy, sz, good_scales = pack(log_scale, scale_limit)
+    offset = aligned_empty(x.shape[0], x)
+    if good_scales:
+        for j in range(x.shape[0]):
+            offset[j] = sx[j] + sy[j] + sz[j]
+            sx[j], sy[j], sz[j] = ROOT_HALF * np.exp(-sx[j]), ROOT_HALF * np.exp(-sy[j]), ROOT_HALF * np.exp(-sz[j])
+    return (x, y, z, sx, sy, sz, offset), good_points, good_scales
 
 
 search = make_search(cut, sweep_four_rows)
@@ -103,27 +106,27 @@ search = make_search(cut, sweep_four_rows)
 
 @kernel
 def smallest_both_ways(
-    x: Array,
-    y: Array,
-    root_precision: Array,
-    offset: Array,
-    c_x: Array,
-    i_x: Array,
-    c_y: Array,
-    i_y: Array,
-    limit: float,
-    begin: int,
-    end: int,
+    data: Planes, found: Planes, good: Array, limit: float, scale_limit: float, begin: int, end: int
 ) -> None:
-    """Search clouds begin … end−1 of x (B, N, 3) and the Gaussians of y (B, M, 3).
+    """Search clouds begin … end−1.
 
-    Args as for `pcgen.ops._brute.nearest_both_ways`, with root_precision = 1 / (√2 σ) (B, M, 3) and offset = Σ log σ
-    (B, M); everything is known to be finite.
+    Args:
+        data: Points x (B, N, 3), means y (B, M, 3), log σ(y) (B, M, 3).
+        found: To be filled: costs and indices (B, N) of x, costs and indices (B, M) of y.
+        good: To be filled (3, B): whether x, y and log σ are finite and not too large; a bad cloud is not searched.
+        limit: Largest coordinate.
+        scale_limit: Largest log σ.
+        begin: First cloud.
+        end: Cloud after the last.
     """
     use_widest_vectors()
+    x, y, log_scale = data
+    c_x, i_x, c_y, i_y = found
     for b in range(begin, end):
-        ax, ay, az, _ = pack(x[b], limit)
-        column = pack_gaussians(y[b], root_precision[b], offset[b], limit)
+        ax, ay, az, good[0, b] = pack(x[b], limit)
+        column, good[1, b], good[2, b] = pack_gaussians(y[b], log_scale[b], limit, scale_limit)
+        if not (good[0, b] and good[1, b] and good[2, b]):
+            continue
         rows, columns = ax.shape[0], column[0].shape[0]
         row_min, column_min = aligned_empty(rows, ax), aligned_empty(columns, ax)
         row_tile, column_block = np.zeros(rows, np.int32), np.zeros(columns, np.int32)
@@ -140,3 +143,28 @@ def smallest_both_ways(
             gaussian = (bx[j], by[j], bz[j], sx[j], sy[j], sz[j], so[j])
             c_y[b, j] = column_min[j]
             i_y[b, j] = i0 + first_row(column_min[j], gaussian, ax[block], ay[block], az[block])
+
+
+@helper
+def pull_back_pair(data: Planes, gradients: Planes, b: int, i: int, j: int, g: float) -> None:
+    """Add the gradients of the cost of one pair, times g."""
+    x, y, log_scale = data
+    g_x, g_y, g_scale = gradients
+    for k in range(3):
+        difference = x[b, i, k] - y[b, j, k]
+        pull = difference * np.exp(-2 * log_scale[b, j, k])
+        g_x[b, i, k] += g * pull
+        g_y[b, j, k] -= g * pull
+        g_scale[b, j, k] += g * (1 - difference * pull)
+
+
+@kernel
+def pull_back(data: Planes, index: Planes, cost_gradients: Planes, gradients: Planes, begin: int, end: int) -> None:
+    """Add to the gradients of x, y and log σ, serial inside a cloud, given the indices and the costs' gradients."""
+    i_x, i_y = index
+    g_cx, g_cy = cost_gradients
+    for b in range(begin, end):
+        for i in range(i_x.shape[1]):
+            pull_back_pair(data, gradients, b, i, i_x[b, i], g_cx[b, i])
+        for j in range(i_y.shape[1]):
+            pull_back_pair(data, gradients, b, i_y[b, j], j, g_cy[b, j])

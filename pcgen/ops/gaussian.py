@@ -1,5 +1,6 @@
 """Nearest neighbours when each point of one cloud is a Gaussian with its own scale on each axis."""
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from pcgen.errors import DataError
 from pcgen.ops import _chunked
-from pcgen.ops._checks import check_finite, checked_pair, largest_coordinate
+from pcgen.ops._checks import check_finite, checked_pair, largest_coordinate, refuse
 from pcgen.ops._parallel import batch_ranges, run_all
 
 LARGEST_LOG_SCALE = 40.0  # e⁴⁰ squared is still far from float32's end
@@ -37,33 +38,83 @@ def gaussian_nearest_neighbors(x: Tensor, y: Tensor, log_scale: Tensor) -> tuple
     y, log_scale = checked_pair(y, log_scale, ("y", "log_scale"))
     if log_scale.shape != y.shape:
         raise DataError(f"log_scale has shape {tuple(log_scale.shape)}; it must be that of y, {tuple(y.shape)}")
+    if x.device.type == "cpu":
+        c_x, i_x, c_y, i_y = _GaussianNeighbors.apply(x, y, log_scale)  # type: ignore[no-untyped-call]  # torch's stub
+        return c_x, i_x, c_y, i_y
     for tensor, name in (x, "x"), (y, "y"), (log_scale, "log_scale"):
         check_finite(tensor, name)
-    if log_scale.numel() and (largest := float(log_scale.detach().abs().max())) > LARGEST_LOG_SCALE:
-        raise DataError(f"log_scale reaches ±{largest:g}; clamp it to ±{LARGEST_LOG_SCALE:g}")
-    with torch.no_grad():
-        _, i_x, _, i_y = _search(x.detach(), y.detach(), log_scale.detach())
-    c_x = _bracket(x, gather_points(y, i_x), gather_points(log_scale, i_x))
-    c_y = _bracket(gather_points(x, i_y), y, log_scale)
+    _check_scales(log_scale)
+    _, i_x, _, i_y = _chunked.gaussian_both_ways(x.detach(), y.detach(), log_scale.detach())
+    c_x, c_y = _costs(x, y, log_scale, i_x, i_y)
     return c_x, i_x, c_y, i_y
 
 
-def _bracket(x: Tensor, y: Tensor, log_scale: Tensor) -> Tensor:
-    """Give Σ_k [log σ_k + (x_k − y_k)² / (2 σ_k²)] of matched points (B, N, 3), as (B, N)."""
-    return (log_scale + 0.5 * ((x - y) * (-log_scale).exp()).square()).sum(2)
+def _check_scales(log_scale: Tensor) -> None:
+    if log_scale.numel() and (largest := float(log_scale.detach().abs().max())) > LARGEST_LOG_SCALE:
+        raise DataError(f"log_scale reaches ±{largest:g}; clamp it to ±{LARGEST_LOG_SCALE:g}")
 
 
-def _search(x: Tensor, y: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    if x.device.type != "cpu":
-        return _chunked.gaussian_both_ways(x, y, log_scale)
+def _costs(x: Tensor, y: Tensor, log_scale: Tensor, i_x: Tensor, i_y: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the costs (B, N) and (B, M) of pairs that were found, by torch."""
+
+    def bracket(a: Tensor, b: Tensor, s: Tensor) -> Tensor:
+        return (s + 0.5 * ((a - b) * (-s).exp()).square()).sum(2)
+
+    there = bracket(x, gather_points(y, i_x), gather_points(log_scale, i_x))
+    return there, bracket(gather_points(x, i_y), y, log_scale)
+
+
+class _GaussianNeighbors(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, log_scale: Tensor) -> tuple[Tensor, ...]:
+        found = _search_on_cpu(x, y, log_scale)
+        ctx.save_for_backward(x, y, log_scale, found[1], found[3])
+        ctx.mark_non_differentiable(found[1], found[3])
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, g_cx: Tensor, _: Any, g_cy: Tensor, __: Any) -> tuple[Tensor | None, ...]:
+        x, y, log_scale, i_x, i_y = ctx.saved_tensors
+        data = (x, y, log_scale)
+        if torch.is_grad_enabled():  # create_graph: a gradient that is itself to be differentiated
+            return _pull_back_with_graph(data, _costs(*data, i_x, i_y), (g_cx, g_cy))
+        gradients = [torch.zeros(t.shape, dtype=t.dtype) for t in data]
+        arguments = [_arrays(group) for group in (data, (i_x, i_y), (g_cx, g_cy), gradients)]
+        from pcgen.ops._gaussian_search import pull_back
+
+        run_all([(1, partial(pull_back, *arguments, *r)) for r in batch_ranges(len(data[0]))])
+        return tuple(g if needed else None for g, needed in zip(gradients, ctx.needs_input_grad, strict=True))
+
+
+def _pull_back_with_graph(
+    data: tuple[Tensor, ...], costs: tuple[Tensor, Tensor], gradients: tuple[Tensor, Tensor]
+) -> tuple[Tensor | None, ...]:
+    """Differentiate by torch, so that the result can be differentiated too."""
+    wanted = [t for t in data if t.requires_grad]
+    found = iter(torch.autograd.grad(costs, wanted, gradients, create_graph=True))
+    return tuple(next(found) if t.requires_grad else None for t in data)
+
+
+def _arrays(tensors: Iterable[Tensor]) -> tuple[Any, ...]:
+    return tuple(t.detach().contiguous().numpy() for t in tensors)
+
+
+def _search_on_cpu(x: Tensor, y: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Search the batch with all threads, and refuse what is not finite."""
     from pcgen.ops._gaussian_search import smallest_both_ways
 
-    c_x, i_x = x.new_empty(x.shape[:2]), torch.empty(x.shape[:2], dtype=torch.int64)
-    c_y, i_y = y.new_empty(y.shape[:2]), torch.empty(y.shape[:2], dtype=torch.int64)
-    tensors = (x, y, (-log_scale).exp() * 0.5**0.5, log_scale.sum(2), c_x, i_x, c_y, i_y)
-    arrays = [t.contiguous().numpy() for t in tensors]
-    limit = largest_coordinate(x.dtype)
-    run_all([(1, partial(smallest_both_ways, *arrays, limit, *r)) for r in batch_ranges(len(x))])
+    c_x, i_x = torch.empty(x.shape[:2], dtype=x.dtype), torch.empty(x.shape[:2], dtype=torch.int64)
+    c_y, i_y = torch.empty(y.shape[:2], dtype=y.dtype), torch.empty(y.shape[:2], dtype=torch.int64)
+    good = torch.ones(3, len(x), dtype=torch.bool)
+    arguments = (_arrays((x, y, log_scale)), _arrays((c_x, i_x, c_y, i_y)), good.numpy())
+    limits = (largest_coordinate(x.dtype), LARGEST_LOG_SCALE)
+    run_all([(1, partial(smallest_both_ways, *arguments, *limits, *r)) for r in batch_ranges(len(x))])
+    for tensor, name, flags in zip((x, y, log_scale), ("x", "y", "log_scale"), good, strict=True):
+        if not flags.all():
+            if name == "log_scale":
+                check_finite(log_scale, name)
+                _check_scales(log_scale)
+            refuse(tensor, name, int((~flags).nonzero()[0]))
     return c_x, i_x, c_y, i_y
 
 

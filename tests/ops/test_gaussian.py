@@ -63,6 +63,16 @@ def test_with_one_scale_it_is_the_chamfer_case_and_a_constant(surfaces, alpha):
 def test_gradcheck_in_all_three(surfaces):
     data = [t.requires_grad_() for t in clouds(surfaces, 6, 8, torch.float64)]
     assert torch.autograd.gradcheck(lambda *d: gaussian_nearest_neighbors(*d)[::2], data)
+    assert torch.autograd.gradgradcheck(lambda *d: gaussian_nearest_neighbors(*d)[::2], data)
+
+
+def test_a_gradient_only_where_one_is_asked_for(surfaces):
+    x, y, log_scale = clouds(surfaces, 60, 80)
+    log_scale.requires_grad_()
+    gaussian_nearest_neighbors(x, y, log_scale)[0].sum().backward()
+    assert x.grad is None
+    assert y.grad is None
+    assert log_scale.grad.abs().sum() > 0
 
 
 def test_the_same_bits_in_every_run_and_for_every_number_of_threads(surfaces, threads):
