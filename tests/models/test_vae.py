@@ -132,9 +132,7 @@ def test_interpolation_has_both_ends_in_and_is_linear_in_the_code():
 def test_a_learned_scale_needs_its_channels():
     with pytest.raises(ConfigurationError, match="extra_channels 3"):
         small(reconstruction=LearnedScaleChamferReconstruction())
-    model = VAE(
-        PointNetEncoder((8,)), MLPDecoder(4, 24, (16,), extra_channels=3), LearnedScaleChamferReconstruction()
-    )
+    model = VAE(PointNetEncoder((8,)), MLPDecoder(4, 24, (16,), extra_channels=3), LearnedScaleChamferReconstruction())
     assert model.sample(3).shape == (3, 24, 3)
     assert torch.isfinite(model.terms(torch.rand(4, 20, 3))["loss"])
 
