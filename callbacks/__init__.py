@@ -3,6 +3,7 @@
 from pcgen.callbacks.generation_scores import SetScores
 from pcgen.callbacks.interpolations import Interpolations
 from pcgen.callbacks.latent_space import LatentSpace
+from pcgen.callbacks.latent_usage import LatentUsage
 from pcgen.callbacks.loss_curves import LossCurves
 from pcgen.callbacks.reconstruction_scores import ReconstructionQuality
 from pcgen.callbacks.reconstructions import Reconstructions
@@ -11,6 +12,7 @@ from pcgen.callbacks.samples import Samples
 __all__ = [
     "Interpolations",
     "LatentSpace",
+    "LatentUsage",
     "LossCurves",
     "ReconstructionQuality",
     "Reconstructions",

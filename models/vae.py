@@ -149,6 +149,7 @@ class VAE(GenerativeModel):
     def _log_units(self, stage: str) -> None:
         kl = self.val_kl.compute()  # (Z,)
         self.val_kl.reset()
+        self.kl_per_dimension = kl
         active = int((kl > KLPerDimension.ACTIVE).sum())
         self.log(f"{stage}/active_units", float(active), sync_dist=False, rank_zero_only=False)
         # In the first epoch an untrained encoder may know as little as a collapsed one.

@@ -117,6 +117,8 @@ class GenerativeModel(Recorded, LightningModule):
     Attributes:
         sample_shape: (N, 3) or (C, H, W) of what `sample` gives.
         latent_dim: Length of a code, or None for a model without one.
+        kl_per_dimension: Mean KL (Z,) of each latent dimension at the last evaluation, in nats; None for a model that
+            has none, or was not evaluated yet.
         data_info: `DataModule.info()` of the training data, once it is known; kept in the checkpoint.
         optimizer: Makes the optimizer from parameters.
         lr_scheduler: Makes the learning-rate schedule from the optimizer, stepped once an epoch, or None.
@@ -124,6 +126,7 @@ class GenerativeModel(Recorded, LightningModule):
 
     sample_shape: tuple[int, ...]
     latent_dim: int | None = None
+    kl_per_dimension: Tensor | None = None
     data_info: dict[str, Any] | None = None
     chunk_size: int = 64  # data a verb handles at once: bounds memory, changes nothing else
     optimizer: OptimizerFactory

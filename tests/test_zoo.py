@@ -164,7 +164,7 @@ def _make_clouds(folder, content):
 
     classes = tuple(content["data"]["init_args"].get("classes") or ["chair"])
     rng = np.random.default_rng(0)
-    K, N = 12 * len(classes), 2048
+    K, N = 24 * len(classes), 2048
     points = rng.random((K, N, 3)) * rng.uniform(0.5, 1.5, (K, 1, 3))
     split = np.resize(["train"] * 4 + ["test"] * 2, K)
     label = np.arange(K) % len(classes)

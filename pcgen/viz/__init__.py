@@ -9,11 +9,12 @@
 from pcgen.viz.embedding import principal_components, tsne
 from pcgen.viz.figures import draw_clouds, draw_images, draw_interpolations, draw_pairs, draw_rows, draw_samples
 from pcgen.viz.layout import Image, beside, save_png
-from pcgen.viz.plots import draw_curves, draw_embedding
+from pcgen.viz.plots import draw_bars, draw_curves, draw_embedding
 
 __all__ = [
     "Image",
     "beside",
+    "draw_bars",
     "draw_clouds",
     "draw_curves",
     "draw_embedding",

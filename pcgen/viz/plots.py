@@ -91,6 +91,34 @@ def draw_curves(
     return _pixels(figure)
 
 
+def draw_bars(
+    heights: ArrayLike, *, threshold: float, title: str = "", axis_names: tuple[str, str] = ("", "")
+) -> Image:
+    """Draw one bar for each value, the largest first, those above a threshold in colour.
+
+    Args:
+        heights: (K,), finite.
+        threshold: Drawn as a line; values at or below it are pale.
+        title: Words above.
+        axis_names: Words along the two axes.
+
+    Returns:
+        (H, W, 3).
+
+    Raises:
+        DataError: If there is no value, or one is NaN or infinite.
+    """
+    values = np.sort(np.asarray(heights, dtype=np.float64).ravel())[::-1]
+    if not len(values) or not np.isfinite(values).all():
+        raise DataError(f"heights are {values}; give at least one finite number")
+    figure, axes = _figure(width=7.0, height=3.6)
+    colors = [CLASS_COLORS[0] if value > threshold else "#c9ced4" for value in values]
+    axes.bar(np.arange(1, len(values) + 1), values, color=colors, width=0.85)
+    axes.axhline(threshold, color="#6b7280", linewidth=0.8, linestyle="--")
+    axes.set(title=title, xlabel=axis_names[0], ylabel=axis_names[1], xlim=(0.4, len(values) + 0.6))
+    return _pixels(figure)
+
+
 def _panels(history: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, dict[str, NDArray[Any]]]:
     panels: dict[str, dict[str, NDArray[Any]]] = {}
     for name, pairs in history.items():

@@ -122,3 +122,14 @@ def test_importing_is_cheap_and_pyplot_is_left_alone():
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+def test_bars_stand_in_order_and_the_small_ones_are_pale():
+    from pcgen.viz import draw_bars
+
+    image = draw_bars([0.001, 3.0, 1.0], threshold=0.01, title="t", axis_names=("a", "b"))
+    assert image.ndim == 3
+    assert np.array_equal(image, draw_bars([1.0, 0.001, 3.0], threshold=0.01, title="t", axis_names=("a", "b")))
+    assert not np.array_equal(image, draw_bars([1.0, 0.001, 3.0], threshold=2.0, title="t", axis_names=("a", "b")))
+    with pytest.raises(DataError, match="finite"):
+        draw_bars([float("nan")], threshold=0.01)
