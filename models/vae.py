@@ -94,7 +94,7 @@ class VAE(GenerativeModel):
     def prior(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw n codes (n, Z) from N(0, I)."""
         device = generator.device if generator is not None else self.device
-        return torch.randn(n, self.decoder.latent_dim, generator=generator, device=device).to(self.device, self.dtype)
+        return torch.randn(n, self.decoder.latent_dim, generator=generator, device=device).to(self.like)
 
     @verb
     def encode(self, x: Tensor) -> Tensor:

@@ -94,7 +94,7 @@ def verb(method: F) -> F:
 
     @functools.wraps(method)
     def wrapper(self: "GenerativeModel", *args: Any, **kwargs: Any) -> Any:
-        moved = [a.to(self.device, self.dtype) if isinstance(a, Tensor) else a for a in args]
+        moved = [a.to(self.like) if isinstance(a, Tensor) else a for a in args]
         asked = torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in moved)
         modes = [(m, m.training) for m in self.modules()]
         self.eval()
@@ -132,6 +132,12 @@ class GenerativeModel(Recorded, LightningModule):
     optimizer: OptimizerFactory
     lr_scheduler: SchedulerFactory | None = None
     _random: dict[str, Any] | None = None
+
+    @property
+    def like(self) -> Tensor:
+        """An empty tensor on the model's device and of its weights' dtype, for `x.to(model.like)`."""
+        weight = next((p for p in self.parameters() if p.is_floating_point()), None)
+        return torch.empty(0, device=self.device) if weight is None else weight.detach().new_empty(0)
 
     # ── what it can do ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,7 +213,8 @@ class GenerativeModel(Recorded, LightningModule):
         za, zb = self.encode(a), self.encode(b)  # (B, Z)
         t = torch.linspace(0, 1, steps, device=za.device, dtype=za.dtype).view(-1, 1, 1)
         z = za + t * (zb - za)  # (steps, B, Z)
-        return self.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        walk: Tensor = self.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
+        return walk
 
     # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
 

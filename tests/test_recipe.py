@@ -65,7 +65,7 @@ def _with_features(module):
     return module
 
 
-@pytest.mark.parametrize("path", ["os.system", "builtins.eval", "torch.hub.load", "pcgenevil.Thing", "subprocess.Popen"])
+@pytest.mark.parametrize("path", ["os.system", "builtins.eval", "torch.hub.load", "pcgenevil.Thing", "a.b"])
 def test_untrusted_classes_are_refused_before_import(path):
     with pytest.raises(CheckpointError, match=r"outside pcgen|not a class"):
         build({"class_path": path, "init_args": {}})

@@ -106,7 +106,7 @@ def test_a_model_without_a_verb_names_those_that_have_it():
         pass
 
     assert not any(Mute.can(verb) for verb in VERBS)
-    with pytest.raises(UnsupportedOperationError, match="Mute cannot encode; models that can: .*VAE"):
+    with pytest.raises(UnsupportedOperationError, match=r"Mute cannot encode; models that can: .*VAE"):
         Mute().encode(torch.zeros(1, 2, 3))
     with pytest.raises(UnsupportedOperationError, match="Mute cannot sample"):
         Mute().sample(1)
@@ -198,7 +198,7 @@ def _kl(processes, folder, name):
     script = folder / "run.py"
     script.write_text(TWO.format(tests=str(pathlib.Path(__file__).parent)))
     command = [sys.executable, str(script), str(processes), str(folder), name]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
     assert lines, done.stderr[-2000:]
     return json.loads(lines[0].removeprefix("RESULT"))

@@ -99,5 +99,5 @@ class MLPDecoder(Decoder):
 
     def forward(self, z: Tensor) -> Tensor:
         """Give clouds (B, N, 3 + extra_channels) of codes (B, Z)."""
-        flat: Tensor = self.layers(z)
-        return flat.unflatten(1, (self.num_points, 3 + self.extra_channels))
+        points: Tensor = self.layers(z).unflatten(1, (self.num_points, 3 + self.extra_channels))
+        return points

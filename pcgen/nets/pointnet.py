@@ -85,5 +85,5 @@ class InputTransform(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Give a matrix (B, 3, 3) for each cloud (B, N, 3)."""
-        residual: Tensor = self.head(self.points(x))
-        return torch.eye(3, dtype=x.dtype, device=x.device) + residual.unflatten(1, (3, 3))
+        residual: Tensor = self.head(self.points(x)).unflatten(1, (3, 3))
+        return torch.eye(3, dtype=residual.dtype, device=x.device) + residual

@@ -49,7 +49,7 @@ def tsne(codes: ArrayLike, *, perplexity: float = 30.0, seed: int = 0) -> NDArra
         DataError: If there are fewer than five codes or one is NaN or infinite.
     """
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
+    from threadpoolctl import threadpool_limits
 
     z = _checked(codes)
     if len(z) < LEAST_FOR_TSNE:
