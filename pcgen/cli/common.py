@@ -270,6 +270,17 @@ def up_axis(model: "GenerativeModel") -> int:
     return 2 if known is None else int(known)
 
 
+def shown(path: str | Path) -> str:
+    """Write a path as the user would type it: relative to the current folder if it is inside."""
+    absolute = Path(path).absolute()
+    return str(absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute)
+
+
+def is_abstract(cls: type) -> bool:
+    """Say whether a class leaves a method to its subclasses; `inspect.isabstract` sees only those of `ABCMeta`."""
+    return any(getattr(getattr(cls, name, None), "__isabstractmethod__", False) for name in dir(cls))
+
+
 def say(text: str) -> None:
     """Tell the user, on standard error: standard output is for results."""
     sys.stderr.write(text + "\n")
