@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,17 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", help="train, val or test (default: test where there are splits)")
     parser.add_argument("--classes", help="names, separated by commas (default: the classes the model was trained on)")
+    add_normalize_argument(parser)
+
+
+def add_normalize_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare how the clouds of a file are normalised."""
+    parser.add_argument(
+        "--normalize",
+        choices=["none", "ball", "box"],
+        help="bring each cloud of the file into the unit ball or box, or leave it as it is "
+        "(default: as the model's training data were; without a model, none)",
+    )
 
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +112,10 @@ def device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise ConfigurationError(f"--device {name}: {str(error).splitlines()[0]}; cpu is always there") from error
+        why = str(error).splitlines()[0]
+        if "device string" in why:  # torch lists every kind of device that was ever thought of
+            raise ConfigurationError(f"--device {name} is no device; cpu, cuda, cuda:1, mps are") from error
+        raise ConfigurationError(f"--device {name}: {why}; cpu is always there") from error
     return name
 
 
@@ -136,7 +151,7 @@ def model_data(model: "GenerativeModel", arguments: argparse.Namespace) -> Model
 
     Args:
         model: Knows its data's classes, points and normalisation.
-        arguments: With `data`, `split`, `classes` and `seed`.
+        arguments: With `data`, `split`, `classes`, `normalize` and `seed`.
 
     Raises:
         DataError: As `pcgen.io.read_clouds`.
@@ -150,16 +165,34 @@ def model_data(model: "GenerativeModel", arguments: argparse.Namespace) -> Model
     N = (model.data_info or {}).get("sample_shape", clouds.points.shape[1:])[0]
     if clouds.points.shape[1] > N:
         clouds = clouds.resample(N, seed=arguments.seed)
-    x, center, scale = normalization(model).apply(clouds.points)
+    x, center, scale = normalization(model, arguments.normalize).apply(clouds.points)
+    _warn_far(model, x)
     return ModelData(torch.from_numpy(x), center, scale, clouds.name, str(arguments.data), split)
 
 
-def normalization(model: "GenerativeModel") -> Any:
-    """Give the normalisation that a model's training data had."""
+def normalization(model: "GenerativeModel | None", asked: str | None) -> Any:
+    """Give the normalisation that was asked for, or else the one that a model's training data had."""
     from pcgen.io import Normalization
 
-    plain = (model.data_info or {}).get("normalization")
-    return Normalization.from_plain(plain) if plain else Normalization(scope="none")
+    plain = ((model.data_info if model is not None else None) or {}).get("normalization")
+    if asked in {"ball", "box"}:
+        return Normalization(scope="shape", region=asked, radius=(plain or {}).get("radius", 1.0))
+    return Normalization.from_plain(plain) if plain and asked is None else Normalization(scope="none")
+
+
+def _warn_far(model: "GenerativeModel", x: NDArray[np.float32]) -> None:
+    """Tell the user of clouds in other units than the model's: what it makes of them means nothing."""
+    radius = ((model.data_info or {}).get("normalization") or {}).get("radius")
+    reach = float(np.sqrt(np.square(x, dtype=np.float64).sum(-1).max()))
+    if radius is not None and reach > FAR * radius:
+        warnings.warn(
+            f"the clouds reach {reach:.4g} from the origin and those that the model was trained on {radius:.4g}: "
+            "--normalize ball (or box) brings them there",
+            stacklevel=2,
+        )
+
+
+FAR = 3  # times the model's own radius: a box's corners are at 1.7
 
 
 def read_selected(
@@ -210,6 +243,8 @@ def split_list(text: str) -> list[str]:
 def _training_data(model: "GenerativeModel", arguments: argparse.Namespace) -> ModelData:
     if model.data_info is None:
         raise ConfigurationError("the checkpoint does not say what data it was trained on: name a file of clouds")
+    if arguments.normalize is not None:
+        raise ConfigurationError("--normalize is for the clouds of a file: name one, or leave it out")
     if arguments.classes is not None:
         raise ConfigurationError("--classes selects from a file: name one, or leave it out for the training data's own")
     split = arguments.split or "test"
@@ -243,7 +278,7 @@ def training_clouds(model: "GenerativeModel", arguments: argparse.Namespace, spl
         return None
     N = (model.data_info or {}).get("sample_shape", train.points.shape[1:])[0]
     points = train.resample(N, seed=arguments.seed).points if train.points.shape[1] > N else train.points
-    return torch.from_numpy(normalization(model).apply(points)[0])
+    return torch.from_numpy(normalization(model, arguments.normalize).apply(points)[0])
 
 
 def write_results(arguments: argparse.Namespace, points: NDArray[np.float32], **known: Any) -> None:
@@ -252,8 +287,8 @@ def write_results(arguments: argparse.Namespace, points: NDArray[np.float32], **
         return
     from pcgen.io import CloudSet, write_clouds
 
-    write_clouds(arguments.out, CloudSet(points, **known))
-    say(f"{len(points)} clouds of {points.shape[1]} points: {arguments.out}")
+    written = write_clouds(arguments.out, CloudSet(points, **known))
+    say(f"{count(len(points), 'cloud')} of {points.shape[1]} points: {shown(written)}")
 
 
 def write_picture(arguments: argparse.Namespace, image: NDArray[np.uint8]) -> None:
@@ -261,13 +296,18 @@ def write_picture(arguments: argparse.Namespace, image: NDArray[np.uint8]) -> No
     from pcgen.viz import save_png
 
     save_png(arguments.png, image)
-    say(f"picture: {arguments.png}")
+    say(f"picture: {shown(arguments.png)}")
 
 
 def up_axis(model: "GenerativeModel") -> int:
     """Give the axis that points up in a model's clouds; z where nobody said."""
     known = (model.data_info or {}).get("up_axis")
     return 2 if known is None else int(known)
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def shown(path: str | Path) -> str:
@@ -299,7 +339,11 @@ def progress(description: str) -> Iterator[Any]:
         TimeRemainingColumn,
     )
 
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None  # noqa: ARG005 -- nobody watches
+        return
     columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -71,6 +71,15 @@ def explain(message: str, parser: Any = None) -> str:
     Returns:
         One line with the key, the value and, where there are any, the names that come nearest.
     """
+    whole = _about_words(message, parser)
+    if whole is not None:
+        return whole
+    fault = _innermost(_flattened(message.splitlines()))
+    return _say(fault) if fault.keys else " ".join(message.split())
+
+
+def _about_words(message: str, parser: Any) -> str | None:
+    """Say what is wrong with the words themselves: missing, unknown, no YAML; None where a value is at fault."""
     if (found := _REQUIRED.search(message)) and "Subtypes" not in message:
         return _missing(found["keys"] or found["key"])
     if found := _HELP.match(message):
@@ -80,12 +89,7 @@ def explain(message: str, parser: Any = None) -> str:
         return f"there is no option {word}{_near(word.split('=')[0].lstrip('-'), _options(parser))}"
     if found := _UNKNOWN_KEY.search(message):
         return f"there is no option {found['key']!r}{_near(found['key'], _options(parser))}"
-    if message.startswith("Problems parsing config:"):
-        return f"the config is not YAML: {' '.join(message.split()[3:])}"
-    fault = _innermost(_flattened(message.splitlines()))
-    if not fault.keys:
-        return " ".join(message.split())
-    return _say(fault)
+    return None
 
 
 def _flattened(lines: list[str]) -> list[str]:

@@ -2,8 +2,10 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from pcgen.cli import common
+from pcgen.errors import ConfigurationError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,19 +14,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prepare = verbs.add_parser(
         "prepare",
         help="meshes or clouds -> HDF5",
-        description="Sample meshes (or gather clouds) into one HDF5 file, on all cores. A bad mesh is reported with "
-        "its reason and the rest goes on; the exit status is then 1 unless --allow-failures is given.",
+        description="Sample meshes (or gather clouds) into one HDF5 file, in as many processes as pay. "
+        "A bad mesh is reported with its reason and the rest goes on; the exit status is then 1 unless --allow-failures is given.",
     )
     prepare.add_argument("source", type=Path, help="a folder of meshes or clouds, a data set's tree, or one file")
     prepare.add_argument("out", type=Path, help="the HDF5 file to write")
     prepare.add_argument("--points", type=int, default=2048, help="points a cloud (default 2048)")
-    prepare.add_argument("--method", choices=["uniform", "poisson"], default="uniform", help="how meshes are sampled")
-    prepare.add_argument("--seed", type=int, default=0, help="the same seed gives the same file, for any --jobs")
-    prepare.add_argument("--jobs", type=int, help="processes (default: one a core)")
+    prepare.add_argument(
+        "--method",
+        choices=["uniform", "poisson"],
+        default="uniform",
+        help="how meshes are sampled: by area, or evenly spread (default uniform)",
+    )
+    prepare.add_argument(
+        "--seed", type=int, default=0, help="the same seed gives the same file for any --jobs (default 0)"
+    )
+    prepare.add_argument("--jobs", type=int, help="processes (default: as many as pay, up to all cores)")
     prepare.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
     prepare.add_argument("--allow-failures", action="store_true", help="exit with 0 even if some meshes are bad")
     info = verbs.add_parser("info", help="what a file or folder holds", description="Say what a file or folder holds.")
-    info.add_argument("file", type=Path)
+    info.add_argument("file", type=Path, help="clouds or meshes, as any other verb takes them")
     info.add_argument("--json", action="store_true", help="for machines")
 
 
@@ -38,6 +47,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
     from pcgen.io import prepare
 
+    for flag, number in (("--points", arguments.points), ("--jobs", arguments.jobs)):
+        if number is not None and number < 1:
+            raise ConfigurationError(f"{flag} {number}: at least 1 is needed")
     summary = prepare(
         arguments.source,
         arguments.out,
@@ -48,7 +60,7 @@ def _prepare(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
     )
     Console(stderr=True).print(summary.table())
-    common.say(f"{summary.converted} clouds of {arguments.points} points: {arguments.out}")
+    common.say(f"{common.count(summary.converted, 'cloud')} of {arguments.points} points: {common.shown(summary.path)}")
     return 1 if summary.failed and not arguments.allow_failures else 0
 
 
@@ -62,11 +74,57 @@ def _info(arguments: argparse.Namespace) -> int:
 
         sys.stdout.write(json.dumps(facts, indent=2) + "\n")
         return 0
+    _print_facts(facts)
+    return 0
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)
-    for key, value in facts.items():
-        table.add_row(f"[bold]{key.replace('_', ' ')}[/bold]", str(value))
-    Console().print(table)
-    return 0
+    for name, value in _words(facts).items():
+        table.add_row(f"[bold]{name}[/bold]", escape(value))
+    console = Console()
+    console.print(table)
+    if facts["classes"]:
+        splits = list(facts["splits"])
+        classes = Table("class", box=None, pad_edge=False, padding=(0, 3, 0, 0))
+        for split in splits:
+            classes.add_column("clouds" if split == "all" else split, justify="right")
+        for name, counts in facts["classes"].items():
+            classes.add_row(escape(name), *[str(counts.get(split, 0)) for split in splits])
+        console.print("", classes)
+
+
+def _words(facts: dict[str, Any]) -> dict[str, str]:
+    """Put the facts into words, those that say something."""
+    words = {
+        "path": common.shown(facts["path"]),
+        "kind": facts["kind"],
+        "meshes" if facts["meshes"] else "clouds": str(facts["clouds"]),
+        "points": _points(facts),
+        "splits": ", ".join(f"{name} {n}" for name, n in facts["splits"].items() if name != "all"),
+        "factors": ", ".join(facts["factors"]),
+        "up axis": "" if facts["up_axis"] is None else "xyz"[facts["up_axis"]],
+        "extent": "",
+        "longest side": "",
+        "not finite": f"{facts['non_finite']} clouds hold NaN or infinity" if facts["non_finite"] else "",
+        "unreadable": "\n".join(reason for _, reason in facts["unreadable"]),
+    }
+    if facts["sizes"] is not None:
+        sides = zip("xyz", facts["low"], facts["high"], strict=True)
+        words["extent"] = ", ".join(f"{axis} {low:.4g} to {high:.4g}" for axis, low, high in sides)
+        least, median, most = facts["sizes"]
+        words["longest side"] = f"{least:.4g} to {most:.4g}, median {median:.4g}"
+        if facts["looked_at"] < facts["clouds"]:
+            words["longest side"] += f" (of {facts['looked_at']} looked at)"
+    return {name: text for name, text in words.items() if text}
+
+
+def _points(facts: dict[str, Any]) -> str:
+    points = facts["points"]
+    if facts["meshes"]:
+        return f"{points} are drawn from each mesh, unless asked otherwise"
+    return f"{points[0]} to {points[1]}" if isinstance(points, list) else str(points or "")

@@ -2,7 +2,8 @@
 
 GENERATED is a checkpoint, which is sampled, or a file of anybody's clouds. The oracle's row has the same scores of
 random training clouds: no model of this data should be expected to do better. Clouds of a file are taken as they are;
-the reference of a checkpoint is normalised as its training data were, that of a file as --normalize says.
+the reference of a checkpoint is normalised as its training data were, that of a file is not, unless --normalize says
+otherwise.
 """
 
 import argparse
@@ -27,9 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", help="names, separated by commas (default: those the checkpoint was trained on)")
     parser.add_argument("-n", type=int, help="clouds on either side (default: as many as the reference has)")
     parser.add_argument("--distances", default="cd", help="separated by commas (default cd, the Chamfer distance)")
-    parser.add_argument(
-        "--normalize", choices=["none", "ball", "box"], help="of a file's reference, each shape (default none)"
-    )
+    common.add_normalize_argument(parser)
     parser.add_argument("--radius", type=float, help="of the ball that the clouds lie in, for JSD")
     parser.add_argument("--both-orientations", action="store_true", help="add MMD and COV with the sets swapped")
     parser.add_argument("--json", type=Path, help="write the scores with their protocol")
@@ -59,29 +58,28 @@ def run(arguments: argparse.Namespace) -> int:
 
     from pcgen.metrics import ball_radius, draw, evaluate_sets
 
-    if arguments.n is not None and arguments.n < 1:
-        raise ConfigurationError(f"-n {arguments.n}: at least one cloud is compared")
+    _check(arguments)
     model = _model(arguments)
     sets = _of_file(arguments) if model is None else _of_model(model, arguments)
     n = _number(sets, arguments.n)
     reference, chunk = _subset(sets.reference, n, arguments.seed), None
+    oracle = _oracle(sets.oracle, n, arguments.seed)
+    radius = arguments.radius or ball_radius(sets.known["normalization"])
+    if radius is None:
+        common.say("JSD is left out: nobody said in which ball the clouds lie (--radius)")
     if model is not None:
         with common.progress("sampling") as advance:
             generated, chunk = draw(model, n, arguments.seed, progress=advance).cpu(), CHUNK
     else:
         assert sets.generated is not None
         generated = _subset(sets.generated, n, arguments.seed)
-    oracle = _oracle(sets.oracle, n, arguments.seed)
-    radius = arguments.radius or ball_radius(sets.known["normalization"])
-    if radius is None:
-        common.say("JSD is left out: nobody said in which ball the clouds lie (--radius)")
     place = common.device(arguments.device)
     with common.progress("comparing") as advance:
         scores = evaluate_sets(
             generated.to(place),
             reference.to(place),
             oracle=None if oracle is None else oracle.to(place),
-            distances=common.split_list(arguments.distances),
+            distances=arguments.distances,
             radius=radius,
             both_orientations=arguments.both_orientations,
             seed=arguments.seed,
@@ -92,8 +90,22 @@ def run(arguments: argparse.Namespace) -> int:
     Console().print(scores.table(f"{arguments.generated} against {sets.known['data']}"))
     if arguments.json is not None:
         scores.save(arguments.json)
-        common.say(f"scores: {arguments.json}")
+        common.say(f"scores: {common.shown(arguments.json)}")
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what cannot be done before anything is read or sampled; makes a list of the distances."""
+    from pcgen.metrics import DISTANCES
+
+    if arguments.n is not None and arguments.n < 1:
+        raise ConfigurationError(f"-n {arguments.n}: at least one cloud is compared")
+    if arguments.radius is not None and not arguments.radius > 0:
+        raise ConfigurationError(f"--radius {arguments.radius:g}: the ball that the clouds lie in has one above 0")
+    arguments.distances = common.split_list(arguments.distances)
+    unknown = [name for name in arguments.distances if name not in DISTANCES]
+    if unknown or not arguments.distances:
+        raise ConfigurationError(f"--distances {','.join(unknown)}: there is {', '.join(DISTANCES)}")
 
 
 CHUNK = 64  # pcgen.metrics.draw's default, part of the protocol
@@ -113,12 +125,13 @@ def _of_model(model: Any, arguments: argparse.Namespace) -> _Sets:
     """The reference as the model knows its data, and the training split of the same source for the oracle."""
     from pcgen.metrics import data_name
 
-    if arguments.normalize is not None:
-        raise ConfigurationError("--normalize: a checkpoint brings the normalisation of its training data")
     data = common.model_data(model, arguments)
     info = model.data_info or {}
     name = data_name(data.source, info) if arguments.data is None else Path(data.source).name
-    known = {"data": name, "split": data.split or "", "normalization": info.get("normalization") or {}}
+    whole = info.get("normalization") or {}
+    if arguments.normalize is not None:
+        whole = common.normalization(model, arguments.normalize).to_plain()
+    known = {"data": name, "split": data.split or "", "normalization": whole}
     return _Sets(None, data.x, common.training_clouds(model, arguments, data.split), known)
 
 
@@ -126,18 +139,14 @@ def _of_file(arguments: argparse.Namespace) -> _Sets:
     """Two files; the oracle comes from the reference's training split, if it has one."""
     import torch
 
-    from pcgen.io import Normalization, read_clouds
+    from pcgen.io import read_clouds
 
     if arguments.data is None:
         raise ConfigurationError(f"{arguments.generated} is a file of clouds: name the --reference to compare it with")
     classes = None if arguments.classes is None else (common.split_list(arguments.classes), True)
     generated = read_clouds(arguments.generated, seed=arguments.seed)
     reference, split = common.read_selected(arguments.data, arguments.split, classes, arguments.seed)
-    whole = (
-        Normalization(scope="none")
-        if arguments.normalize in {None, "none"}
-        else Normalization(scope="shape", region=arguments.normalize)
-    )
+    whole = common.normalization(None, arguments.normalize)
     oracle = None
     if split not in {None, "train"}:
         train = common.read_selected(arguments.data, "train", classes, arguments.seed, missing_ok=True)[0]
@@ -155,7 +164,7 @@ def _number(sets: _Sets, asked: int | None) -> int:
     n = min(there.values()) if asked is None else asked
     for name, count in there.items():
         if count < n:
-            raise ConfigurationError(f"-n {n}: the {name} set has only {count} clouds")
+            raise ConfigurationError(f"-n {n}: the {name} set has only {common.count(count, 'cloud')}")
         if count > n:
             common.say(f"{n} of the {count} {name} clouds are taken, at random: both sides need as many")
     return n

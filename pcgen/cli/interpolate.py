@@ -1,4 +1,7 @@
-"""Walk from one cloud to another on a straight line between their codes."""
+"""Walk from one cloud to another on a straight line between their codes.
+
+Both ends are the model's images of the two clouds; what is written is in the model's units.
+"""
 
 import argparse
 

@@ -1,17 +1,21 @@
 """`pcgen`: hands each verb to its file, and turns errors that are meant to be read into one line."""
 
 import argparse
+import difflib
 import importlib
+import re
 import sys
 from collections.abc import Sequence
+from typing import Never
 
-from pcgen.errors import PcgenError
+from pcgen.cli.quiet import readable
+from pcgen.errors import ConfigurationError, PcgenError
 
 TRAINER_VERBS = {
     "fit": "train a model: pcgen fit --config configs/quickstart.yaml, or --model VAE --data Shapes",
     "validate": "one pass over the validation split",
     "test": "one pass over the test split",
-    "predict": "one pass over the test split, reconstructing it",
+    "predict": "one pass over the test split, reconstructing it into predictions.h5",
 }
 # verb -> (module of pcgen.cli, what it does); each module has add_arguments(parser) and run(arguments) -> exit status
 VERBS = {
@@ -35,11 +39,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        if words and words[0] in TRAINER_VERBS:
-            from pcgen.cli.train import train
+        with readable():
+            if words and words[0] in TRAINER_VERBS:
+                from pcgen.cli.train import train
 
-            return train(words)
-        return _run_verb(words)
+                return train(words)
+            return _run_verb(words)
     except PcgenError as error:
         sys.stderr.write(f"pcgen: error: {error}\n")
         return 2
@@ -51,6 +56,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line, like every other error; its sub-parsers do too."""
+
+    def error(self, message: str) -> Never:
+        """Raise the error instead of printing the usage."""
+        unknown = re.match(r"unrecognized arguments: (--[\w-]+)", message)
+        near = difflib.get_close_matches(unknown[1], self._option_string_actions, n=1) if unknown else []
+        text = f"there is no option {unknown[1]}: did you mean {near[0]}?" if unknown and near else _sentence(message)
+        raise ConfigurationError(f"{text} ({self.prog} --help tells what there is)")
+
+
+def _sentence(message: str) -> str:
+    """Name the word that comes nearest to one that is not a choice."""
+    found = re.match(r"argument (?P<what>.*): invalid choice: '(?P<got>.*)' \(choose from (?P<words>.*)\)", message)
+    if found is None:
+        return message
+    words = re.findall(r"[\w-]+", found["words"])
+    near = difflib.get_close_matches(found["got"], words, n=1)
+    remedy = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(words)}"
+    return f"{found['what']}: there is no {found['got']!r}: {remedy}"
+
+
 def _run_verb(words: list[str]) -> int:
     parser = _parser()
     if not words:
@@ -60,7 +87,7 @@ def _run_verb(words: list[str]) -> int:
     chosen = next((w for w in words if not w.startswith("-")), None)
     if chosen in VERBS:
         module = importlib.import_module(f"pcgen.cli.{VERBS[chosen][0]}")
-        verb = argparse.ArgumentParser(
+        verb = Parser(
             prog=f"pcgen {chosen}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         module.add_arguments(verb)
@@ -74,7 +101,7 @@ def _run_verb(words: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     rows = {**TRAINER_VERBS, **{name: text for name, (_, text) in VERBS.items()}}
     verbs = "\n".join(f"  {name:12s} {text}" for name, text in rows.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pcgen",
         description="Generative models of 3D point clouds: train, sample, evaluate.",
         epilog=f"verbs:\n{verbs}\n\npcgen VERB --help tells the rest.",

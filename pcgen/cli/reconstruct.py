@@ -1,6 +1,7 @@
 """Encode and decode clouds: how much of a shape goes through the model's code.
 
-The clouds are normalised as the model's training data were, and what is written is in the file's own units again.
+The clouds are normalised as the model's training data were (or by --normalize), and what is written is in the file's
+own units again.
 """
 
 import argparse
@@ -39,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     y = torch.cat(parts)
     rows = slice(0, len(x))
     common.write_results(arguments, data.undo(y, rows), name=data.name[rows], up_axis=common.up_axis(model))
-    common.say(f"mean Chamfer distance of {len(x)} clouds, normalised units: {chamfer_distance(x, y).mean():.6f}")
+    mean = chamfer_distance(x, y).mean()
+    common.say(f"mean Chamfer distance of {common.count(len(x), 'cloud')}, in the model's units: {mean:.6g}")
     if arguments.png is not None:
         from pcgen.viz import draw_pairs
 

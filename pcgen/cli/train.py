@@ -1,18 +1,16 @@
 """`pcgen fit | validate | test | predict`: the Lightning CLI over the zoo, with a folder of its own for every run."""
 
-import os
 import sys
-from datetime import datetime
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import yaml
 from jsonargparse import Namespace
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 import pcgen.callbacks
 import pcgen.datamodules
@@ -20,10 +18,11 @@ import pcgen.losses
 import pcgen.models
 import pcgen.nets  # noqa: F401 -- imported so that a config may use the short names of all these rooms' classes
 from pcgen.base import DataModule, GenerativeModel
+from pcgen.cli import runs
 from pcgen.cli.config_errors import explain
-from pcgen.errors import ConfigurationError
+from pcgen.errors import ConfigurationError, PcgenError
 
-RUN_FOLDER = "PCGEN_RUN_FOLDER"  # handed down to the processes that Lightning launches for the other ranks
+VERB_ARGUMENTS = ("ckpt_path", "weights_only", "verbose", "return_predictions")  # of single verbs, not of an experiment
 
 
 class Parser(LightningArgumentParser):
@@ -77,16 +76,116 @@ class TrainCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Give the run its folder, and everything that writes a place in it."""
         config = self.config[self.verb]
-        self.folder = run_folder(config)
+        self.experiment = _experiment(config)
+        self.folder = runs.run_folder(config, self.verb)
         trainer = config.trainer
         trainer.default_root_dir = str(self.folder)
         if trainer.logger is not False and not trainer.fast_dev_run:
-            trainer.logger = _loggers(trainer.logger, self.folder)
-        trainer.callbacks = _callbacks(trainer.callbacks, self.folder, enabled=trainer.enable_checkpointing)
+            trainer.logger = runs.loggers(trainer.logger, self.folder)
+        trainer.callbacks = runs.callbacks(trainer.callbacks, self.folder, enabled=trainer.enable_checkpointing)
+
+    def instantiate_classes(self) -> None:
+        """Build everything; what a class says of its arguments stands alone, without the parser's frame.
+
+        Raises:
+            PcgenError: If a class refuses its arguments.
+        """
+        try:
+            super().instantiate_classes()
+        except PcgenError:
+            raise
+        except (ValueError, TypeError) as error:
+            raise _own_error(error) or error from None
+        if self.verb == "fit":
+            self._try_optimizer()
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build the trainer, with our bar before all other callbacks, and the experiment as it will be saved.
+
+        Raises:
+            ConfigurationError: If it refuses an argument.
+        """
+        trainer = self.config_init[self.verb].trainer
+        self.config[self.verb] = self.experiment
+        callbacks = trainer.callbacks or []
+        has_bar = any(type(c).__name__.endswith("ProgressBar") for c in callbacks)
+        if trainer.enable_progress_bar is not False and not trainer.barebones and not has_bar:
+            trainer.callbacks = [runs.Bar(), *callbacks]
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, ModuleNotFoundError, ValueError, TypeError) as error:
+            _refuse("trainer", error)
+
+    def _try_optimizer(self) -> None:
+        """Find out before the data are made whether the optimizer and its schedule take their arguments."""
+        try:
+            self.model.configure_optimizers()
+        except (ValueError, TypeError) as error:
+            _refuse("model.optimizer or model.lr_scheduler", error)
+
+    def fit(self, **arguments: Any) -> None:
+        """Train; whatever ends it, say where the checkpoint is."""
+        try:
+            self.trainer.fit(**arguments)
+        except BaseException as error:
+            if isinstance(error, PcgenError) and self.trainer.global_step == 0:
+                runs.discard(self.folder)  # the input was at fault: nothing has been trained
+            elif self.folder.exists():
+                runs.announce(self.trainer, self.folder, trained=True, finished=False)
+            if isinstance(error, SystemExit) and error.code == 1:  # Lightning's answer to Ctrl-C
+                raise KeyboardInterrupt from None
+            raise
 
     def after_fit(self) -> None:
         """Say where everything is."""
-        _announce(self.trainer, self.folder)
+        runs.announce(self.trainer, self.folder, trained=True)
+
+    def after_validate(self) -> None:
+        """Say where everything is."""
+        runs.announce(self.trainer, self.folder)
+
+    def after_test(self) -> None:
+        """Say where everything is."""
+        runs.announce(self.trainer, self.folder)
+
+    def after_predict(self) -> None:
+        """Write the reconstructions and say where they are."""
+        runs.announce(self.trainer, self.folder, predictions=self._write_predictions())
+
+    def _write_predictions(self) -> Path:
+        import torch
+
+        from pcgen.io import CloudSet, write_clouds
+
+        trainer = self.trainer
+        rank = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""  # each process has its share
+        file = self.folder / f"predictions{rank}.h5"
+        batches = trainer.predict_loop.predictions
+        if batches and all(isinstance(b, torch.Tensor) and b.shape[-1] == 3 and b.ndim == 3 for b in batches):
+            write_clouds(file, CloudSet(torch.cat(batches).cpu().numpy(), up_axis=self.datamodule.up_axis))
+        return file
+
+
+def _experiment(config: Namespace) -> Namespace:
+    """Copy what makes an experiment: another run of it gets a folder of its own, and any verb can read it."""
+    copy = config.clone()
+    for key in VERB_ARGUMENTS:
+        if key in copy:
+            del copy[key]
+    return copy
+
+
+def _own_error(error: BaseException | None) -> PcgenError | None:
+    """Find the error of ours that the parser wrapped."""
+    while error is not None and not isinstance(error, PcgenError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _refuse(key: str, error: Exception) -> Never:
+    if isinstance(error, PcgenError):
+        raise error
+    raise ConfigurationError(f"{key}: {' '.join(str(error).split())}") from error
 
 
 def train(words: list[str]) -> int:
@@ -102,27 +201,11 @@ def train(words: list[str]) -> int:
 
     set_parsing_settings(docstring_parse_attribute_docstrings=False)
     sys.argv = sys.argv[:1]  # Lightning warns where arguments are given twice
-    TrainCLI(words[0], [_config_word(word, before) for before, word in pairwise(["", *words])])
+    try:
+        TrainCLI(words[0], [_config_word(word, before) for before, word in pairwise(["", *words])])
+    except MisconfigurationException as error:  # a ModelCheckpoint's monitor that nobody logs, for one
+        raise ConfigurationError(" ".join(str(error).split())) from error
     return 0
-
-
-def run_folder(config: Namespace) -> Path:
-    """Make up runs/<name>/<time> for a new run; the ranks that Lightning launches inherit it."""
-    if RUN_FOLDER in os.environ and "LOCAL_RANK" in os.environ:
-        return Path(os.environ[RUN_FOLDER])
-    name = config.name or "-".join(_class_name(config[part]) for part in ("model", "data"))
-    time = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S")
-    folder = Path(config.runs) / name / time
-    taken = 1
-    while folder.exists():
-        taken += 1
-        folder = folder.with_name(f"{time}_{taken}")
-    os.environ[RUN_FOLDER] = str(folder)
-    return folder
-
-
-def _class_name(part: Namespace) -> str:
-    return str(part.class_path).rpartition(".")[2].lower()
 
 
 def _config_word(word: str, before: str) -> str:
@@ -155,47 +238,3 @@ def _checked(file: Path) -> Path:
     if not isinstance(content, dict):
         raise ConfigurationError(f"{file} holds no sections; a config has model:, data: and trainer:")
     return file
-
-
-def _loggers(configured: Any, folder: Path) -> list[Namespace]:
-    """Put every logger's files into the run's folder and make sure that metrics.csv is among them."""
-    csv = Namespace(
-        class_path="pytorch_lightning.loggers.CSVLogger",
-        init_args=Namespace(save_dir=str(folder), name="", version="", prefix="", flush_logs_every_n_steps=100),
-    )
-    given = [] if configured in (None, True) else configured if isinstance(configured, list) else [configured]
-    for logger in given:
-        arguments = logger.setdefault("init_args", Namespace()) if isinstance(logger, dict) else logger.init_args
-        if "save_dir" in arguments and arguments["save_dir"] in (None, ".", ""):
-            arguments["save_dir"] = str(folder)
-    return [*([] if any("CSVLogger" in lg.class_path for lg in given) else [csv]), *given]
-
-
-def _callbacks(configured: Any, folder: Path, *, enabled: bool | None) -> list[Namespace]:
-    """Put checkpoints into the run's folder; without any word on them, keep the last."""
-    given = [] if configured is None else configured if isinstance(configured, list) else [configured]
-    keepers = [c for c in given if c.class_path.endswith("ModelCheckpoint")]
-    if not keepers and enabled is not False:
-        path = "pytorch_lightning.callbacks.ModelCheckpoint"
-        keepers = [Namespace(class_path=path, init_args=Namespace(save_last=True, dirpath=None))]
-        given = [*given, *keepers]
-    for keeper in keepers:
-        if not keeper.init_args.get("dirpath"):
-            keeper.init_args["dirpath"] = str(folder / "checkpoints")
-    return given
-
-
-@rank_zero_only
-def _announce(trainer: Trainer, folder: Path) -> None:
-    from rich.console import Console
-
-    console = Console()
-    kept = getattr(trainer.checkpoint_callback, "last_model_path", "") or getattr(
-        trainer.checkpoint_callback, "best_model_path", ""
-    )
-    rows = {"run": folder, "checkpoint": kept, "pictures": folder / "figures"}
-    for what, where in rows.items():
-        if where and Path(where).exists():
-            console.print(f"{what:11s} {where}", highlight=False, soft_wrap=True)
-    if kept:
-        console.print(f"next        pcgen sample {kept} -n 16 --png samples.png", highlight=False, soft_wrap=True)

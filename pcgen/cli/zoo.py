@@ -5,6 +5,8 @@ import importlib
 import inspect
 from importlib import resources
 
+from pcgen.cli.common import is_abstract
+
 ROOMS = {
     "models": "pcgen.models",
     "datamodules": "pcgen.datamodules",
@@ -22,13 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the tables."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
     for room in [arguments.room] if arguments.room else [*ROOMS, "configs"]:
         table = Table(title=room, title_justify="left", box=None, show_header=False, pad_edge=False)
         for name, text in sorted(_configs() if room == "configs" else _classes(ROOMS[room])):
-            table.add_row(f"  [bold]{name}[/bold]", text)
+            table.add_row(f"  [bold]{name}[/bold]", escape(text))
         console.print(table, "")
     return 0
 
@@ -37,7 +40,7 @@ def _classes(package: str) -> list[tuple[str, str]]:
     """Public concrete classes of a package with the first line of their docstrings."""
     module = importlib.import_module(package)
     found = [(name, getattr(module, name)) for name in module.__all__]
-    concrete = [(n, c) for n, c in found if inspect.isclass(c) and not inspect.isabstract(c)]
+    concrete = [(n, c) for n, c in found if inspect.isclass(c) and not is_abstract(c)]
     return [(n, (inspect.getdoc(c) or "").split("\n")[0]) for n, c in concrete]
 
 
