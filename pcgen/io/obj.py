@@ -57,6 +57,6 @@ def _faces(fields: list[list[bytes]], path: Path) -> NDArray[np.int64]:
                 # they count from 1; negative ones count back from the last vertex so far; 0 is wrong, as −1 will be
                 index = [seen + i if i < 0 else i - 1 for i in index]
                 faces += [(index[0], b, c) for b, c in pairwise(index[1:])]
-    except (ValueError, IndexError) as error:
+        return np.array(faces, dtype=np.int64).reshape(-1, 3)
+    except (ValueError, IndexError, OverflowError) as error:
         raise DataError(f"{path}: a face that cannot be read ({error})") from error
-    return np.array(faces, dtype=np.int64).reshape(-1, 3)

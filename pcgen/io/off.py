@@ -17,6 +17,7 @@ from pcgen.errors import DataError
 _HEADER = re.compile(rb"\s*(?:ST)?C?N?OFF(?P<binary>[ \t]+BINARY)?", re.IGNORECASE)
 _COMMENT = re.compile(rb"#[^\r\n]*")
 _NEWLINE = re.compile(rb"\r\n|\r|\n")
+_MOST_DIGITS = 18  # that surely fit 64 bits
 
 
 def parse_off(data: bytes, path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -62,11 +63,16 @@ def parse_off(data: bytes, path: Path) -> tuple[NDArray[np.float64], NDArray[np.
 def _counts(data: bytes, start: int, path: Path) -> tuple[int, int, int]:
     line = _line(data, start)
     fields = line.split()
-    if len(fields) not in (2, 3) or not all(f.isdigit() for f in fields):
+    if len(fields) not in (2, 3) or not all(_is_count(f) for f in fields):
         raise DataError(
             f"{path}: {line[:40].decode(errors='replace')!r} where the numbers of vertices and faces belong"
         )
     return int(fields[0]), int(fields[1]), data.index(line, start) + len(line)
+
+
+def _is_count(field: bytes) -> bool:
+    """Say whether it is a whole number, and not so long that Python refuses to read it."""
+    return field.isdigit() and len(field) <= _MOST_DIGITS
 
 
 def _line(data: bytes, start: int) -> bytes:
@@ -102,7 +108,7 @@ def _faces_by_line(data: bytes, start: int, num_vertices: int, num_faces: int, p
     groups: dict[int, list[list[bytes]]] = {}
     for i, line in enumerate(lines):
         fields = line.split()
-        corners = int(fields[0]) if fields[0].isdigit() else -1
+        corners = int(fields[0]) if _is_count(fields[0]) else -1
         if corners < 0 or len(fields) <= corners:
             raise DataError(f"{path}: face {i} of {num_faces} is {line[:60].decode(errors='replace')!r}: cut short")
         if corners > 2:  # points and segments have no area

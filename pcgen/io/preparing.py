@@ -20,10 +20,10 @@ from pcgen.errors import ConfigurationError, DataError
 from pcgen.io.catalog import Catalog, Item
 from pcgen.io.cloudset import resample, warn_repeats
 from pcgen.io.files import atomic
-from pcgen.io.formats import check_cloud, is_mesh, read_file
+from pcgen.io.formats import check_cloud, read_file
 from pcgen.io.freshness import fingerprint
 from pcgen.io.hdf5 import HDF5_SUFFIXES
-from pcgen.io.mesh import Method
+from pcgen.io.mesh import MESH_SUFFIXES, Method
 from pcgen.io.parallel import available_cpus, in_order
 from pcgen.io.progress import progress as show
 from pcgen.io.reading import catalog, read_rows
@@ -125,8 +125,9 @@ def prepare(
     """
     out, began = Path(out), time.monotonic()
     _check(out, num_points, method, jobs, on_error, overwrite=overwrite)
+    # of the source as it is before it is read: a change meanwhile shows
+    made_from = {"num_points": num_points, "method": method, "seed": seed, "fingerprint": fingerprint(source)}
     listing = catalog(source)
-    options = {"num_points": num_points, "method": method, "seed": seed}
     tasks = list(_tasks(listing, num_points, method, seed))
     jobs = min(jobs or _worthwhile(listing, num_points, method), len(tasks))
     failed: list[tuple[str, str]] = []
@@ -135,7 +136,7 @@ def prepare(
         if not kept:
             raise DataError(f"{source}: none of {len(listing)} could be converted, the first because {failed[0][1]}")
         done = listing.take(np.array(kept), None if listing.label is None else listing.label[kept], listing.class_names)
-        _finish(temporary, done, {**options, "version": __version__, "fingerprint": fingerprint(source)})
+        _finish(temporary, done, {**made_from, "version": __version__})
     return Summary(out, len(kept), failed, _counts(done), time.monotonic() - began)
 
 
@@ -179,8 +180,8 @@ def _told(convert: Callable[[_Task], list[_Result]], task: _Task) -> list[_Resul
         warnings.simplefilter("always")
         try:
             results = convert(task)
-        except (DataError, OSError, MemoryError) as error:
-            return [_Result(None, str(error) or repr(error)) for _ in task.items]
+        except Exception as error:  # noqa: BLE001 -- whatever one mesh brings about, the others are converted
+            return [_failure(item, error) for item in task.items]
     told = str(caught[0].message) if caught else ""
     return [r if r.points is None else _Result(r.points, told) for r in results]
 
@@ -202,9 +203,14 @@ def _rows(task: _Task) -> list[_Result]:
     for item, name, cloud in zip(task.items, task.names, clouds, strict=True):
         try:
             results.append(_Result(resample(check_cloud(cloud, str(item)), task.num_points, task.seed, name)))
-        except DataError as error:
-            results.append(_Result(None, str(error)))
+        except Exception as error:  # noqa: BLE001, PERF203 -- as above: one cloud fails, not its neighbours
+            results.append(_failure(item, error))
     return results
+
+
+def _failure(item: Item, error: Exception) -> _Result:
+    """Give the reason why a cloud is not there: our own errors name the file already."""
+    return _Result(None, str(error) if isinstance(error, DataError) else f"{item}: {error!r}")
 
 
 def _died(task: _Task) -> _Result:
@@ -274,7 +280,7 @@ def _worthwhile(listing: Catalog, num_points: int, method: Method) -> int:
     """Return how many processes pay: a worker takes seconds to load Open3D, a small mesh a millisecond."""
     paths = {i.path for i in listing.items}
     seconds = sum(p.stat().st_size for p in paths) / _BYTES_PER_SECOND
-    if method == "poisson" and is_mesh(listing.items[0].path):
+    if method == "poisson" and listing.items[0].path.suffix.lower() in MESH_SUFFIXES:
         seconds += len(listing) * num_points * _POISSON_SECONDS
     return max(1, min(available_cpus(), int(seconds / _START_SECONDS)))
 

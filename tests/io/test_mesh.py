@@ -124,6 +124,8 @@ def test_obj_and_ply(tmp_path, capfd):
         ("a.obj", OBJ.replace("f 1 2 3 4", "f 1 2 9"), "outside"),
         ("a.obj", OBJ.replace("f 1 2 3 4", "f 0 1 2"), "outside"),
         ("a.obj", OBJ.replace("f 1 2 3 4", "f 1 x 3"), "cannot be read"),
+        ("a.obj", OBJ.replace("f 1 2 3 4", "f 1 2 99999999999999999999999999"), "cannot be read"),
+        ("a.obj", OBJ.replace("f 1 2 3 4", "f 1 2 " + "9" * 5000), "cannot be read"),
         ("a.obj", OBJ.replace("f 1 2 3 4", "f 1 2"), "without faces"),
         ("a.obj", OBJ.replace("1 1 0", "1 1"), "three numbers"),
         ("a.obj", OBJ.replace("1 1 0", "1 nan 0"), "NaN"),

@@ -78,6 +78,8 @@ def test_polygons_of_several_sizes(tmp_path):
         (lambda t: t[:-3], "cut short"),
         (lambda t: t[:-12] + "      \n      \n", "ends after 5 of 6 faces"),
         (lambda t: t.replace("8 6 12", "999999999999 6 12"), "announced"),
+        (lambda t: t.replace("8 6 12", "9" * 5000 + " 6 12"), "numbers of vertices"),
+        (lambda t: t.replace("4 0 3 2 1", "9" * 5000 + " 0 3 2 1"), "face 0 of 6"),
         (lambda t: t.replace("4 0 3 2 1", "4 0 3 2 8"), "outside"),
         (lambda t: t.replace("4 0 3 2 1", "4 0 3 2 -1"), "outside"),
         (lambda t: t.replace("4 0 3 2 1", "4 0 3 2 .5"), "whole number"),

@@ -13,7 +13,8 @@ import pytest
 
 from pcgen import __version__
 from pcgen.errors import ConfigurationError, DataError
-from pcgen.io import describe_file, is_stale, prepare, read_clouds, write_clouds
+from pcgen.io import describe_file, is_stale, prepare, preparing, read_clouds, write_clouds
+from pcgen.io.formats import check_cloud, read_file
 from pcgen.io.parallel import in_order
 
 
@@ -71,6 +72,47 @@ def test_bad_meshes_are_left_out_with_their_reason(tree, tmp_path):
     with pytest.raises(DataError, match="has an area"):
         convert(tree, tmp_path / "d.h5", on_error="raise")
     assert names(tmp_path) == ["c.h5"]
+
+
+def test_whatever_one_mesh_brings_about_the_others_are_converted(tree, tmp_path, monkeypatch):
+    def read(path, *arguments, **named):
+        if path.stem == "chair_test_0001":
+            raise ZeroDivisionError("nobody thought of this")
+        return read_file(path, *arguments, **named)
+
+    monkeypatch.setattr(preparing, "read_file", read)
+    summary = convert(tree, tmp_path / "c.h5")
+    assert summary.converted == 9
+    assert summary.failed == [
+        (f"{tree}/chair/test/chair_test_0001.off",
+         f"{tree}/chair/test/chair_test_0001.off: ZeroDivisionError('nobody thought of this')"),
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="ZeroDivisionError.'nobody"):
+        convert(tree, tmp_path / "d.h5", on_error="raise")
+
+
+def test_whatever_one_row_brings_about_its_neighbours_are_converted(tmp_path, rng, monkeypatch):
+    write_clouds(tmp_path / "raw.npy", rng.normal(size=(5, 40, 3)))
+
+    def check(cloud, source):
+        if source.endswith("[3]"):
+            raise ZeroDivisionError
+        return check_cloud(cloud, source)
+
+    monkeypatch.setattr(preparing, "check_cloud", check)
+    summary = convert(tmp_path / "raw.npy", tmp_path / "c.h5")
+    assert summary.converted == 4
+    assert [reason for _, reason in summary.failed] == [f"{tmp_path / 'raw.npy'}[3]: ZeroDivisionError()"]
+
+
+def test_a_damaged_first_file_does_not_stop_the_others(tmp_path, cube):
+    folder = tmp_path / "meshes"
+    folder.mkdir()
+    (folder / "a.ply").write_text("ply\nnonsense")
+    (folder / "b.off").write_text(cube)
+    summary = convert(folder, tmp_path / "c.h5", method="poisson", jobs=None)
+    assert summary.converted == 1
+    assert "a.ply" in summary.failed[0][1]
 
 
 def shown(renderable):
@@ -146,6 +188,20 @@ def test_staleness(tree, tmp_path):
     assert is_stale(out, tree, **options)
     with pytest.raises(DataError, match="does not exist"):
         is_stale(out, tmp_path / "none")
+
+
+def test_a_source_that_changes_while_it_is_converted_is_stale(tree, tmp_path, monkeypatch):
+    mesh = tree / "chair/train/chair_train_0000.off"
+
+    def read(path, *arguments, **named):
+        points = read_file(path, *arguments, **named)
+        if path == mesh:
+            os.utime(mesh, ns=(1, 1))  # somebody writes it anew right after it was read
+        return points
+
+    monkeypatch.setattr(preparing, "read_file", read)
+    convert(tree, tmp_path / "c.h5")
+    assert is_stale(tmp_path / "c.h5", tree, num_points=32)
 
 
 def test_wrong_arguments(tree, tmp_path):
