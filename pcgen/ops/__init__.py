@@ -1,6 +1,6 @@
 """Point-set mathematics: pure functions of tensors.
 
-Everything is exact to rounding, deterministic, and holds no matrix of all pairs of points.
+Everything is exact to rounding, deterministic, and never holds the matrix of all pairs of points of two clouds.
 """
 
 from pcgen.ops.chamfer import chamfer_distance

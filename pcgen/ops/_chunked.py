@@ -1,12 +1,16 @@
-"""The same searches by torch operations, for any device: chunks of the distance matrix, never the whole."""
+"""The same searches by torch operations, for any device.
+
+Of no cloud is more than a quarter of its N × M matrix held, and of all the clouds together no more than `ELEMENTS`
+numbers.
+"""
 
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-ELEMENTS = 2**22  # distances held at once on the CPU; a device with thousands of lanes takes more
-ELEMENTS_ELSEWHERE = 2**26
+ELEMENTS = 2**24  # costs held at once, in two or three tensors: enough for a device with thousands of lanes
+PARTS = 4  # into which the rows of every cloud are cut at least, be the budget as it may
 
 Found = tuple[Tensor, Tensor, Tensor, Tensor]
 Cost = Callable[[slice, slice], Tensor]  # clouds, points of x -> (b, n, M)
@@ -59,11 +63,10 @@ def smallest_both_ways(cost: Cost, x: Tensor, y: Tensor) -> Found:
 
 
 def _chunks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Cut clouds and rows so that about ELEMENTS costs are held at once."""
-    budget = ELEMENTS if x.device.type == "cpu" else ELEMENTS_ELSEWHERE
+    """Cut clouds and rows so that at most ELEMENTS costs, and of no cloud more than a part, are held at once."""
     n, m = x.shape[1], y.shape[1]
-    rows = max(1, min(n, budget // m))
-    clouds = max(1, budget // (rows * m))
+    rows = max(1, min(n // PARTS, ELEMENTS // m))
+    clouds = max(1, ELEMENTS // (rows * m))
     for b in range(0, len(x), clouds):
         for i in range(0, n, rows):
             yield slice(b, b + clouds), slice(i, i + rows)

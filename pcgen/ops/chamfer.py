@@ -19,8 +19,8 @@ Reduction = Literal["mean", "sum"]
 def chamfer_distance(x: Tensor, y: Tensor, *, norm: int = 2, reduction: Reduction = "mean") -> Tensor:
     """Compute the Chamfer distance of each pair of clouds (x[i], y[i]).
 
-    Exact to the rounding of the dtype, also far from the origin; deterministic; memory O(B (N + M)). The gradient
-    of a distance that is zero is zero.
+    Exact to the rounding of the dtype, also far from the origin; deterministic; memory O(B (N + M)), and on a device
+    other than the CPU a chunk of bounded size besides. The gradient of a distance that is zero is zero.
 
     Args:
         x: (B, N, 3), float32 or float64; half precision is computed in float32.

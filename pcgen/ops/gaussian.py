@@ -20,7 +20,8 @@ def gaussian_nearest_neighbors(x: Tensor, y: Tensor, log_scale: Tensor) -> tuple
 
     The cost of a pair is Σ_k [log σ(y)_k + (x_k − y_k)² / (2 σ(y)_k²)]: the negative logarithm of a normal density
     but for a constant. The minimum is over the whole bracket, not over the distance. Gradients follow the pairs that
-    were found. Memory O(B (N + M)) on the CPU; deterministic.
+    were found. Memory O(B (N + M)), and on a device other than the CPU a chunk of bounded size besides;
+    deterministic.
 
     Args:
         x: Points (B, N, 3), float32 or float64; half precision is computed in float32.

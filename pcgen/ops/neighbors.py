@@ -1,8 +1,8 @@
 """Nearest neighbours between two clouds, in both directions, with gradients.
 
 On the CPU by compiled SIMD kernels (see `pcgen.ops._brute`), on any other device by torch in chunks. Neither ever
-holds the N × M matrix. Distances are sums of squared differences and never |x|² + |y|² − 2xy, which loses all digits
-far from the origin.
+holds a cloud's N × M matrix. Distances are sums of squared differences and never |x|² + |y|² − 2xy, which loses all
+digits far from the origin.
 """
 
 import math
@@ -39,8 +39,9 @@ def nearest_neighbors(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def bidirectional_nearest_neighbors(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Find the nearest neighbours in both directions in one pass.
 
-    Deterministic to the bit, whatever the number of threads; memory O(B (N + M)). The gradient follows the pairs
-    that were found, and may be differentiated again.
+    Deterministic to the bit, whatever the number of threads. Memory O(B (N + M)), and on a device other than the
+    CPU a chunk of bounded size besides. The gradient follows the pairs that were found, and may be differentiated
+    again.
 
     Args:
         x: (B, N, 3), float32 or float64; half precision is computed in float32.
