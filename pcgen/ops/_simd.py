@@ -53,7 +53,10 @@ def helper(function: F) -> F:
 
 
 class _CompilationNotice(event.Listener):  # type: ignore[misc]  # numba ships no types
-    """Tell once why the first call takes seconds."""
+    """Tell once why the first call takes seconds; numba gives the event when it compiles, not when it reads its cache.
+
+    As a warning, since that reaches the error stream where nobody has set up logging.
+    """
 
     told = False
 
@@ -63,7 +66,7 @@ class _CompilationNotice(event.Listener):  # type: ignore[misc]  # numba ships n
             return
         self.told = True
         if _cached_somewhere:
-            _log.info("compiling the point-set kernels for this processor (seconds, once on this machine)")
+            _log.warning("compiling the point-set kernels for this processor (seconds, once on this machine)")
         else:
             _log.warning(
                 "compiling the point-set kernels (seconds, in every process: no writable cache directory; "
