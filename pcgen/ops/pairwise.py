@@ -26,8 +26,9 @@ def pairwise_chamfer_distance(
     """Compute the Chamfer distance of every cloud of one set to every cloud of another.
 
     On the CPU each cloud is prepared once and few pairs of points are looked at; the result is that of
-    `chamfer_distance` to rounding. If b is a (the same tensor), half the pairs are computed. Where a gradient is
-    wanted the pairs are computed one row after the other by `chamfer_distance`, which keeps O(S R (N + M)) indices.
+    `chamfer_distance` to rounding. On another device, and where a gradient is wanted, the pairs are computed one row
+    after the other by `chamfer_distance`, which for a gradient keeps O(S R (N + M)) indices. If b is a (the same
+    tensor), half the pairs are computed in either case.
 
     Args:
         a: (S, N, 3), float32 or float64; half precision is computed in float32.
@@ -49,23 +50,29 @@ def pairwise_chamfer_distance(
     a, b = checked_pair(a, b, ("a", "b"), batched=False)
     wants_gradient = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
     if wants_gradient or a.device.type != "cpu":
-        return _by_rows(a, b, norm, reduction, progress)
+        return _by_rows(a, None if same else b, norm, reduction, progress)
     return _pruned(a.contiguous(), None if same else b.contiguous(), norm, reduction, progress)
 
 
-def _by_rows(a: Tensor, b: Tensor, norm: int, reduction: Reduction, progress: Progress | None) -> Tensor:
-    """Compute the matrix a row and some columns at a time, on any device and with gradients."""
+def _by_rows(a: Tensor, b: Tensor | None, norm: int, reduction: Reduction, progress: Progress | None) -> Tensor:
+    """Compute the matrix a row and some columns at a time, on any device and with gradients; b None stands for a."""
     check_finite(a, "a")
-    check_finite(b, "b")
-    rows = []
-    for cloud in a:
-        row = []
-        for part in torch.split(b, CLOUDS_AT_ONCE):
-            row.append(chamfer_distance(cloud.expand(len(part), -1, -1), part, norm=norm, reduction=reduction))
-            if progress is not None:
-                progress(len(part))
-        rows.append(torch.cat(row))
-    return torch.stack(rows) if rows else a.new_zeros(0, len(b))
+    columns = a if b is None else b
+    if b is not None:
+        check_finite(b, "b")
+    stretches = list(_stretches(len(a), len(columns), CLOUDS_AT_ONCE, triangle=b is None))
+    parts = []
+    for s, begin, end in stretches:
+        cloud = a[s].expand(end - begin, -1, -1)
+        parts.append(chamfer_distance(cloud, columns[begin:end], norm=norm, reduction=reduction))
+        if progress is not None:
+            progress(_weight(s, begin, end, triangle=b is None))
+    out = a.new_zeros(len(a), len(columns))
+    if parts:
+        row = torch.cat([torch.full((end - begin,), s) for s, begin, end in stretches])
+        column = torch.cat([torch.arange(begin, end) for _, begin, end in stretches])
+        out = out.index_put((row.to(a.device), column.to(a.device)), torch.cat(parts))
+    return out if b is not None else _mirrored(out)
 
 
 def _pruned(a: Tensor, b: Tensor | None, norm: int, reduction: str, progress: Progress | None) -> Tensor:
@@ -78,20 +85,28 @@ def _pruned(a: Tensor, b: Tensor | None, norm: int, reduction: str, progress: Pr
     out = torch.zeros(len(a), len(columns), dtype=a.dtype)
     fixed = (prepared_a, a.shape[1], prepared_b, columns.shape[1], norm == 1, reduction == "mean", out.numpy())
     tasks: list[Task] = []
-    for s, begin, end in _stretches(len(a), len(columns), triangle=b is None):
-        weight = end - begin
-        if b is None:
-            weight = 2 * weight - (begin == s)  # mirrored, but for the diagonal
+    for s, begin, end in _stretches(len(a), len(columns), PAIRS_AT_ONCE, triangle=b is None):
+        weight = _weight(s, begin, end, triangle=b is None)
         tasks.append((weight, partial(chamfer_row, *fixed, s, begin, end)))
     run_all(tasks, progress)
-    return out if b is not None else out.triu() + out.triu(1).T
+    return out if b is not None else _mirrored(out)
 
 
-def _stretches(rows: int, columns: int, *, triangle: bool) -> Iterator[tuple[int, int, int]]:
-    """Cut the matrix, or its upper triangle, into stretches (row, begin, end)."""
+def _stretches(rows: int, columns: int, length: int, *, triangle: bool) -> Iterator[tuple[int, int, int]]:
+    """Cut the matrix, or its upper triangle, into stretches (row, begin, end) of at most a length."""
     for s in range(rows):
-        for begin in range(s if triangle else 0, columns, PAIRS_AT_ONCE):
-            yield s, begin, min(begin + PAIRS_AT_ONCE, columns)
+        for begin in range(s if triangle else 0, columns, length):
+            yield s, begin, min(begin + length, columns)
+
+
+def _weight(s: int, begin: int, end: int, *, triangle: bool) -> int:
+    """Count the entries of the matrix that a stretch fills; those of the triangle are mirrored, the diagonal is not."""
+    return 2 * (end - begin) - (begin == s) if triangle else end - begin
+
+
+def _mirrored(upper: Tensor) -> Tensor:
+    """Fill the lower triangle of (S, S) from the upper one."""
+    return upper.triu() + upper.triu(1).T
 
 
 def _prepare(x: Tensor, name: str) -> tuple[Any, Any, Any]:

@@ -49,14 +49,50 @@ def test_awkward_clouds(surfaces, cloud):
     torch.testing.assert_close(pairwise_chamfer_distance(a, a.clone()), by_pairs(a, a), rtol=3e-7, atol=0)
 
 
+def by_scipy(a, b, power=2):
+    trees = [[cKDTree(c.double()) for c in clouds] for clouds in (a, b)]
+    return torch.tensor(
+        [
+            [(u.query(t.data)[0] ** power).mean() + (t.query(u.data)[0] ** power).mean() for u in trees[1]]
+            for t in trees[0]
+        ]
+    )
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 7), (64, 65), (300, 411), (1500, 700)])
+@pytest.mark.parametrize("norm", [1, 2])
+def test_generated_surfaces_agree_with_scipy(surfaces, n, m, norm):
+    a, b = surfaces(4, n, 1), surfaces(3, m, 2)
+    d = pairwise_chamfer_distance(a, b, norm=norm)
+    torch.testing.assert_close(d.double(), by_scipy(a, b, norm), rtol=1e-6, atol=0)
+
+
 def test_real_chairs_agree_with_scipy(chairs):
     a, b = chairs[:5], chairs[5:]
-    d = pairwise_chamfer_distance(a, b)
-    trees = [cKDTree(c.double()) for c in chairs]
-    for i in range(5):
-        for j in range(7):
-            there, back = trees[5 + j].query(a[i].double())[0], trees[i].query(b[j].double())[0]
-            assert abs(float(d[i, j]) / ((there**2).mean() + (back**2).mean()) - 1) < 1e-6
+    torch.testing.assert_close(pairwise_chamfer_distance(a, b).double(), by_scipy(a, b), rtol=1e-6, atol=0)
+
+
+def test_one_set_with_itself_costs_half_and_has_the_same_gradient(surfaces, monkeypatch):
+    from pcgen.ops import pairwise
+
+    pairs = []
+
+    def counted(x, y, **options):
+        pairs.append(len(x))
+        return chamfer_distance(x, y, **options)
+
+    monkeypatch.setattr(pairwise, "chamfer_distance", counted)
+    monkeypatch.setattr(pairwise, "CLOUDS_AT_ONCE", 4)
+    a, weight = surfaces(9, 40, 1, torch.float64).requires_grad_(), torch.rand(9, 9, dtype=torch.float64)
+    d = pairwise_chamfer_distance(a, a)
+    assert sum(pairs) == 9 * 10 / 2
+    assert max(pairs) == 4
+    (gradient,) = torch.autograd.grad((d * weight).sum(), a)
+    twice = torch.stack([torch.stack([chamfer_distance(x[None], y[None])[0] for y in a]) for x in a])
+    torch.testing.assert_close(d, twice, rtol=1e-14, atol=0)
+    torch.testing.assert_close(gradient, torch.autograd.grad((twice * weight).sum(), a)[0])
+    with torch.no_grad():
+        torch.testing.assert_close(pairwise_chamfer_distance(a, a), d.detach(), rtol=1e-14, atol=0)
 
 
 def test_one_set_with_itself_is_symmetric_with_a_zero_diagonal(surfaces):
