@@ -1,8 +1,7 @@
 """One evaluation for all processes: each does its share, rank zero scores, every rank hears the result."""
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 import torch
@@ -11,9 +10,9 @@ from pytorch_lightning.callbacks import ProgressBar
 from torch import Tensor
 
 from pcgen.base import DataModule, GenerativeModel
+from pcgen.io.progress import Report, progress
 
 T = TypeVar("T")
-Progress = Callable[[int, int], None]
 
 
 def scorable(trainer: Trainer, pl_module: LightningModule, verb: str) -> tuple[GenerativeModel, DataModule] | str:
@@ -63,16 +62,7 @@ def on_rank_zero(trainer: Trainer, compute: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]  # no error, so rank zero computed one
 
 
-@contextlib.contextmanager
-def progress_bar(trainer: Trainer, description: str) -> Iterator[Progress | None]:
+def progress_bar(trainer: Trainer, description: str) -> AbstractContextManager[Report]:
     """Show a passing bar on rank zero's terminal if the trainer shows one; gives what reports (done, total)."""
     wanted = trainer.is_global_zero and isinstance(trainer.progress_bar_callback, ProgressBar)
-    if not wanted or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bar
-
-    with Bar(console=Console(stderr=True), transient=True) as bar:  # a console of its own: Lightning's may be live
-        task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return progress(description, shown=None if wanted else False)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from pcgen.base import DataModule, GenerativeModel
 from pcgen.callbacks._logging import log_table, run_folder
-from pcgen.callbacks._sharing import Progress, gather_in_order, on_rank_zero, progress_bar, scorable
+from pcgen.callbacks._sharing import gather_in_order, on_rank_zero, progress_bar, scorable
 from pcgen.errors import ConfigurationError, DataError
+from pcgen.io.progress import Report
 from pcgen.metrics import Scores, SetEvaluator, ball_radius, data_name, draw_chunks
 
 Row = tuple[dict[str, float], dict[str, tuple[float, float]]]
@@ -114,9 +115,9 @@ class SetScores(Callback):
         with isolate_rng():  # drawing must not change what training draws next
             reference = self._reference(datamodule, split, model.device)
             generated = self._draw(trainer, model, len(reference.evaluator.reference))
-            with progress_bar(trainer, "scoring samples") as progress:
-                row = on_rank_zero(trainer, lambda: reference.score(generated, progress))
-                oracle = on_rank_zero(trainer, lambda: reference.oracle_row(progress))
+            with progress_bar(trainer, "scoring samples") as report:
+                row = on_rank_zero(trainer, lambda: reference.score(generated, report))
+                oracle = on_rank_zero(trainer, lambda: reference.oracle_row(report))
         protocol = reference.evaluator.protocol(
             generated,
             data=data_name(type(datamodule).__name__, datamodule.info()),
@@ -144,11 +145,10 @@ class SetScores(Callback):
     def _draw(self, trainer: Trainer, model: GenerativeModel, n: int) -> Tensor:
         rank, world_size = trainer.global_rank, trainer.world_size
         mine = [torch.empty(0, *model.sample_shape, device=model.device)]
-        with progress_bar(trainer, "drawing samples") as progress:
+        with progress_bar(trainer, "drawing samples") as report:
             for part in draw_chunks(model, n, self.seed, chunk=self.chunk, rank=rank, world_size=world_size):
                 mine.append(part.to(mine[0]))
-                if progress is not None:
-                    progress(sum(map(len, mine)) * world_size, n)
+                report(sum(map(len, mine)) * world_size, n)
         return gather_in_order(trainer, torch.cat(mine))
 
     def _write(self, trainer: Trainer, file: str, split: str) -> None:
@@ -179,20 +179,20 @@ class _Reference:
         self.evaluator, self.oracle = evaluator, oracle
         self._row: Row | None = None
 
-    def score(self, clouds: Tensor, progress: Progress | None) -> Row:
+    def score(self, clouds: Tensor, report: Report) -> Row:
         """Score, or give NaN for samples that are none: a diverged model is the trainer's to stop, not the score's."""
         try:
-            return self.evaluator.score(clouds, progress=progress)
+            return self.evaluator.score(clouds, progress=report)
         except DataError as error:
             warnings.warn(f"the scores of this epoch's samples are NaN: {error}", stacklevel=2)
             return dict.fromkeys(self.evaluator.names, math.nan), {}
 
-    def oracle_row(self, progress: Progress | None) -> Row:
+    def oracle_row(self, report: Report) -> Row:
         """Score the oracle's clouds, the first time."""
         if self._row is None:
             wanted, found = len(self.evaluator.reference), len(self.oracle)
             if found == wanted:
-                self._row = self.evaluator.score(self.oracle, progress=progress)
+                self._row = self.evaluator.score(self.oracle, progress=report)
             else:
                 warnings.warn(f"{found} training clouds for {wanted} references: no oracle's row", stacklevel=2)
                 self._row = {}, {}

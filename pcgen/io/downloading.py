@@ -17,6 +17,7 @@ from typing import Any
 
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io.files import atomic, existing
+from pcgen.io.progress import Report
 from pcgen.io.progress import progress as show
 
 _BLOCK = 1 << 18
@@ -102,8 +103,8 @@ def _fetch(url: str, part: Path, note: Path, *, progress: bool, timeout: float) 
             mark = response.headers.get("ETag") or response.headers.get("Last-Modified")
             mark = None if (mark or "").startswith("W/") else mark  # a weak tag does not promise the same bytes
             note.write_text(json.dumps({"url": url, "mark": mark, "total": total}), encoding="utf-8")
-            with show(part.stem, total, shown=progress, in_bytes=True, done=start) as advance:
-                _copy(response, part, start, advance)
+            with show(part.stem, total, shown=progress, in_bytes=True) as report:
+                _copy(response, part, start, report)
     size = part.stat().st_size
     if total is not None and size != total:
         raise DataError(f"{url}: the connection ended after {size} of {total} bytes; call again to go on from there")
@@ -140,14 +141,14 @@ def _read_note(note: Path, url: str) -> dict[str, Any]:
         return {}
 
 
-def _copy(response: Any, part: Path, start: int, advance: Any) -> None:
+def _copy(response: Any, part: Path, start: int, report: Report) -> None:
     with part.open("r+b" if start else "wb") as file:
         file.seek(start)
         file.truncate()
         # a connection that breaks leaves what has arrived: the file is closed, and its length is what counts
         while block := response.read1(_BLOCK):
             file.write(block)
-            advance(len(block))
+            report(file.tell(), None)
 
 
 @contextlib.contextmanager
@@ -194,11 +195,13 @@ def extract_zip(
             _check_space(folder, total)
             with (
                 atomic(folder, folder=True) as temporary,
-                show(f"Unpacking {path.name}", total, shown=progress, in_bytes=True) as advance,
+                show(f"Unpacking {path.name}", total, shown=progress, in_bytes=True) as report,
             ):
+                done = 0
                 for member in members:
                     _extract(archive, member, temporary)
-                    advance(member.file_size)
+                    done += member.file_size
+                    report(done, None)
     except (zipfile.BadZipFile, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
         raise DataError(f"{path} is not a whole zip archive: {error}") from error
     return folder
