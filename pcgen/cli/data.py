@@ -15,7 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "prepare",
         help="meshes or clouds -> HDF5",
         description="Sample meshes (or gather clouds) into one HDF5 file, in as many processes as pay. "
-        "A bad mesh is reported with its reason and the rest goes on; the exit status is then 1 unless --allow-failures is given.",
+        "A bad mesh is reported with its reason and the rest goes on; the exit status is then 1, or 0 with "
+        "--allow-failures.",
     )
     prepare.add_argument("source", type=Path, help="a folder of meshes or clouds, a data set's tree, or one file")
     prepare.add_argument("out", type=Path, help="the HDF5 file to write")

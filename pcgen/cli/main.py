@@ -116,4 +116,5 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from pcgen import __version__
 
-        parser.exit(message=f"pcgen {__version__}\n")
+        sys.stdout.write(f"pcgen {__version__}\n")
+        parser.exit()

@@ -10,6 +10,8 @@ from typing import Any
 # Lightning flattens batches with its copy of a function of torch's whose classes torch has deprecated since: nothing
 # that a user, or pcgen, could change.
 _LEAF_SPEC = r".*isinstance\(treespec, LeafSpec\)"
+# Lightning's own command line calls a method that jsonargparse has deprecated since.
+_PARSER = r"\s*(By default only one JsonargparseDeprecationWarning|``instantiate_classes`` was deprecated)"
 # Every run has a folder of its own, so that a resumed one does not touch the first one's checkpoints: it is meant.
 _NEW_FOLDER = r"The dirpath has changed from"
 # An advertisement for a hosted service, printed at every start whatever loggers are configured.
@@ -20,7 +22,7 @@ _IGNORED_MESSAGES = ("litlogger",)
 def readable() -> Iterator[None]:
     """Print a warning as `pcgen: warning: …` and leave those above out, as long as the command runs."""
     with warnings.catch_warnings():
-        for message in (_LEAF_SPEC, _NEW_FOLDER):
+        for message in (_LEAF_SPEC, _PARSER, _NEW_FOLDER):
             warnings.filterwarnings("ignore", message)
         warnings.showwarning = _show
         log = logging.getLogger("pytorch_lightning.utilities.rank_zero")

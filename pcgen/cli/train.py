@@ -1,5 +1,6 @@
 """`pcgen fit | validate | test | predict`: the Lightning CLI over the zoo, with a folder of its own for every run."""
 
+import signal
 import sys
 from importlib import resources
 from itertools import pairwise
@@ -10,7 +11,7 @@ import yaml
 from jsonargparse import Namespace
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 
 import pcgen.callbacks
 import pcgen.datamodules
@@ -132,6 +133,8 @@ class TrainCLI(LightningCLI):
                 runs.discard(self.folder)  # the input was at fault: nothing has been trained
             elif self.folder.exists():
                 runs.announce(self.trainer, self.folder, trained=True, finished=False)
+            if isinstance(error, SIGTERMException):
+                raise SystemExit(128 + signal.SIGTERM) from None
             if isinstance(error, SystemExit) and error.code == 1:  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from None
             raise
