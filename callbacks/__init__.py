@@ -1,13 +1,13 @@
 """Callbacks: what happens beside the training. Pictures and scores, written into the run's folder and logged."""
 
-from pcgen.callbacks.generation_scores import SetScores
 from pcgen.callbacks.interpolations import Interpolations
 from pcgen.callbacks.latent_space import LatentSpace
 from pcgen.callbacks.latent_usage import LatentUsage
 from pcgen.callbacks.loss_curves import LossCurves
-from pcgen.callbacks.reconstruction_scores import ReconstructionQuality
+from pcgen.callbacks.reconstruction_quality import ReconstructionQuality
 from pcgen.callbacks.reconstructions import Reconstructions
 from pcgen.callbacks.samples import Samples
+from pcgen.callbacks.set_scores import SetScores
 
 __all__ = [
     "Interpolations",
