@@ -8,6 +8,9 @@ from pathlib import Path
 
 from pcgen.errors import DataError
 
+_ALWAYS_FINE = 16 << 20  # bytes that any file may hold, however few of them it stores
+_LARGEST_RATIO = 100  # gzip could pack 1032 : 1, but coordinates never pack like that
+
 
 def existing(path: str | os.PathLike[str]) -> Path:
     """Return the path of a file or folder that is there and can be read.
@@ -22,6 +25,21 @@ def existing(path: str | os.PathLike[str]) -> Path:
     if not os.access(path, os.R_OK):
         raise DataError(f"{path} cannot be read: permission denied")
     return path
+
+
+def check_claim(source: str, claimed: int, stored: int) -> None:
+    """Refuse what would take far more memory than the bytes that are stored make plausible.
+
+    Args:
+        source: What makes the claim, for the message.
+        claimed: Bytes in memory: up to 16 MiB, or 100 times those stored, is believed.
+        stored: Bytes in the file.
+
+    Raises:
+        DataError: If it is more.
+    """
+    if claimed > max(_ALWAYS_FINE, _LARGEST_RATIO * stored):
+        raise DataError(f"{source} announces {claimed} bytes, but only {stored} are stored: damaged, or made to harm")
 
 
 @contextmanager

@@ -1,9 +1,5 @@
 """Files of one cloud, and NumPy's: `.npy .npz .ply .pcd .xyz .txt .pts .off .obj`."""
 
-import io
-import re
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +11,11 @@ from pcgen.errors import DataError
 from pcgen.io.catalog import Catalog, Item
 from pcgen.io.cloudset import resample, seed_of, warn_repeats
 from pcgen.io.mesh import Mesh, Method, read_mesh, read_surface, sample_mesh
+from pcgen.io.npz import NpzArray, npz_catalog, npz_points
 from pcgen.io.open3d import load_open3d
+from pcgen.io.pcd import check_pcd
 from pcgen.io.ply import read_ply_header
-from pcgen.io.table import POINTS, check_points, columns, find
+from pcgen.io.table import check_points
 
 TEXT_SUFFIXES = (".xyz", ".txt", ".pts")
 CLOUD_SUFFIXES = (".npy", ".npz", ".ply", ".pcd", *TEXT_SUFFIXES, ".off", ".obj")
@@ -31,7 +29,7 @@ def file_catalog(path: Path) -> Catalog:
         known = ", ".join((".h5", ".hdf5", *CLOUD_SUFFIXES))
         raise DataError(f"{path}: files of kind {suffix or '(no suffix)'!r} are not read; {known} are, and folders")
     if suffix == ".npz":
-        return _npz_catalog(path)
+        return npz_catalog(path)
     if suffix == ".npy":
         shape = _load_npy(path).shape
         if len(shape) == 3:
@@ -108,7 +106,7 @@ def _read(path: Path) -> Any:
         ".ply": _read_either,
         ".pcd": _read_pcd,
         ".npy": _load_npy,
-        ".npz": lambda p: read_array_rows(p, _npz_key(p), None),
+        ".npz": lambda p: npz_points(p)[()],
     }
     return readers.get(path.suffix.lower(), _read_text)(path)
 
@@ -121,7 +119,7 @@ def _read_either(path: Path) -> Any:
 
 
 def _read_pcd(path: Path) -> NDArray[np.float64]:
-    _check_pcd(path)
+    check_pcd(path)
     return _open3d_cloud(path)
 
 
@@ -130,27 +128,6 @@ def _open3d_cloud(path: Path) -> NDArray[np.float64]:
     if not len(points):
         raise DataError(f"{path}: empty, cut short or without x, y and z: no point could be read")
     return points
-
-
-def _check_pcd(path: Path) -> None:
-    """Hold a PCD header against the file's size, since Open3D reserves whatever it announces."""
-    with path.open("rb") as file:
-        head = file.read(1 << 16)
-    fields = {m[1]: m[2].split() for m in re.finditer(rb"^([A-Z]+)[ \t]+([^\r\n]*)", head, re.MULTILINE)}
-    data = re.search(rb"^DATA[ \t]+(\w+)[ \t]*\r?\n", head, re.MULTILINE)
-    try:
-        num_points = int(fields.get(b"POINTS", fields.get(b"WIDTH", [b"?"]))[0])
-        sizes = [int(s) for s in fields[b"SIZE"]]
-        counts = [int(c) for c in fields.get(b"COUNT", [b"1"] * len(sizes))]
-    except (KeyError, ValueError, IndexError) as error:
-        raise DataError(f"{path}: not a PCD file, or its header cannot be understood") from error
-    if data is None or not {b"x", b"y", b"z"} <= set(fields.get(b"FIELDS", [])):
-        raise DataError(f"{path}: its PCD header has no DATA line, or no fields x, y and z")
-    there = path.stat().st_size - data.end()
-    binary = sum(s * c for s, c in zip(sizes, counts, strict=False))
-    least = {b"binary": binary, b"ascii": 2 * sum(counts)}.get(data[1], binary / 256)
-    if num_points < 1 or num_points * least > there + 1:
-        raise DataError(f"{path}: cut short or wrong: its header announces {num_points} points, {there} bytes follow")
 
 
 def _read_text(path: Path) -> NDArray[np.float64]:
@@ -182,54 +159,7 @@ def _load_npy(path: Path) -> NDArray[Any]:
     return array
 
 
-def _npz_member(path: Path, key: str) -> NDArray[Any]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            data = archive.read(f"{key}.npy")
-        return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, MemoryError, zlib.error) as error:
-        raise DataError(f"{path}: its array {key!r} cannot be read ({error})") from error
-
-
-class _Npz(dict[str, Any]):
-    """Arrays by name, read when taken with `[()]` like HDF5's."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                keys = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
-        except (OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path}: not a .npz file, or cut short ({error})") from error
-        super().__init__((k, _Later(path, k)) for k in keys)
-
-
-class _Later:
-    def __init__(self, path: Path, key: str) -> None:
-        self.path, self.key = path, key
-
-    def __getitem__(self, _: Any) -> NDArray[Any]:
-        return _npz_member(self.path, self.key)
-
-
-def _npz_key(path: Path) -> str:
-    arrays = _Npz(path)
-    key = find(arrays, POINTS) or (next(iter(arrays)) if len(arrays) == 1 else None)
-    if key is None:
-        raise DataError(f"{path}: no array {' or '.join(POINTS)} in it; there is {', '.join(arrays) or 'nothing'}")
-    return key
-
-
-def _npz_catalog(path: Path) -> Catalog:
-    key = _npz_key(path)
-    points = _npz_member(path, key)
-    if points.ndim == 2:
-        return Catalog(str(path), "one cloud", [Item(path)], name=(path.stem,))
-    check_points(points.shape, points.dtype, str(path))
-    fields = columns(_Npz(path), {}, str(path))
-    return Catalog(str(path), "NumPy clouds", [Item(path, key, i) for i in range(len(points))], **fields)
-
-
 def read_array_rows(path: Path, key: str, rows: NDArray[np.int64] | None) -> NDArray[Any]:
     """Read rows of the array in a `.npy` (key "") or `.npz`; all of it for None."""
-    array = _npz_member(path, key) if key else _load_npy(path)
+    array = NpzArray(path, key)[()] if key else _load_npy(path)
     return array if rows is None else np.asarray(array[rows], dtype=np.float32)

@@ -1,5 +1,6 @@
 """HDF5: our own layout, ModelNet40's `ply_data_*.h5`, and diffusion-point-cloud's `shapenet.hdf5`."""
 
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from pcgen.errors import DataError
 from pcgen.io.catalog import Catalog, Item
 from pcgen.io.cloudset import SPLITS
-from pcgen.io.files import existing
+from pcgen.io.files import check_claim, existing
 from pcgen.io.synsets import SYNSETS
 from pcgen.io.table import POINTS, check_points, columns, find
 
@@ -44,8 +45,8 @@ def hdf5_catalog(path: Path) -> Catalog:
 
 def _ours(path: Path, file: Any) -> Catalog:
     key = _points_key(path, file)
-    fields = columns(file, file.attrs, str(path))
     K = file[key].shape[0]
+    fields = columns(file, file.attrs, K, str(path), lambda column: _check_size(path, column))
     if fields["split"] is None and path.name.startswith("ply_data_"):
         split = split_in_name(path)
         fields["split"] = None if split is None else np.full(K, split)
@@ -66,10 +67,19 @@ def _points_key(path: Path, file: Any) -> str:
 
 def _check_storage(path: Path, data: Any) -> None:
     # a dataset of any size can be announced in a few bytes: what was never written would be read as zeros
-    if data.size * data.dtype.itemsize > _LARGEST_RATIO * data.id.get_storage_size():
-        raise DataError(
-            f"{path}: {data.name} announces shape {data.shape}, but only {data.id.get_storage_size()} bytes are stored"
-        )
+    stored = data.id.get_storage_size()
+    if _bytes(data.shape, data.dtype) > _LARGEST_RATIO * stored:
+        raise DataError(f"{path}: {data.name} announces shape {data.shape}, but only {stored} bytes are stored")
+    _check_size(path, data)
+
+
+def _check_size(path: Path, data: Any) -> None:
+    chunk = _bytes(data.chunks, data.dtype) if data.chunks else 0  # HDF5 unpacks whole chunks
+    check_claim(f"{path}: {data.name}", max(_bytes(data.shape, data.dtype), chunk), data.id.get_storage_size())
+
+
+def _bytes(shape: tuple[int, ...], dtype: Any) -> int:
+    return math.prod(shape) * int(dtype.itemsize)  # in Python's integers: `data.nbytes` would run over
 
 
 def split_in_name(path: Path) -> str | None:

@@ -4,6 +4,7 @@ Open3D believes a header whatever it says and knows no strips (it gives a mesh w
 the header is read here first.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ _TYPES = {
     "float": "f4", "float32": "f4", "double": "f8", "float64": "f8",
 }  # fmt: skip
 _LARGEST_HEADER = 1 << 20
+_BEGIN = re.compile(rb"ply[ \t]*[\r\n]")
+_END = re.compile(rb"(?<=[\r\n])end_header[ \t]*(?:\r\n|\n|\r|\Z)")  # a line of its own: a comment may hold the word
 
 
 @dataclass(frozen=True)
@@ -61,16 +64,14 @@ def read_ply_header(path: Path) -> PlyHeader:
     """
     with path.open("rb") as file:
         head = file.read(_LARGEST_HEADER)
-    end = head.find(b"end_header")
-    if not head.startswith(b"ply") or end < 0:
+    end = _END.search(head)
+    if _BEGIN.match(head) is None or end is None:
         raise DataError(f"{path}: not a PLY file (it begins with {head[:12]!r}), or its header never ends")
-    newline = head.find(b"\n", end)
-    size = len(head) if newline < 0 else newline + 1
     try:
-        order, elements = _parse(head[:end].decode("latin-1").splitlines()[1:])
+        order, elements = _parse(head[: end.start()].decode("latin-1").splitlines()[1:])
     except (ValueError, IndexError, KeyError) as error:
         raise DataError(f"{path}: its PLY header cannot be understood ({error})") from error
-    header = PlyHeader(order, tuple(elements), size)
+    header = PlyHeader(order, tuple(elements), end.end())
     _check_size(path, header)
     return header
 
@@ -79,17 +80,20 @@ def _parse(lines: list[str]) -> tuple[str, list[PlyElement]]:
     order, elements = None, []
     for line in lines:
         fields = line.split()
-        match fields[:1]:
-            case ["format"]:
-                order = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}[fields[1]]
-            case ["element"]:
-                elements.append(PlyElement(fields[1], int(fields[2]), ()))
-            case ["property"]:
+        match fields:
+            case ["format", name, _]:
+                order = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}[name]
+            case ["element", name, count]:
+                elements.append(PlyElement(name, int(count), ()))
+            case ["property", "list", _, _, name] | ["property", _, name] if elements:
                 last = elements.pop()
-                types = [_TYPES[t] for t in (fields[2:4] if fields[1] == "list" else fields[1:2])]
-                elements.append(PlyElement(last.name, last.count, (*last.properties, (fields[-1], *types))))
-    if order is None or any(e.count < 0 for e in elements):
-        raise ValueError("no format, or a negative count")
+                types = [_TYPES[t] for t in (fields[2:4] if len(fields) == 5 else fields[1:2])]
+                elements.append(PlyElement(last.name, last.count, (*last.properties, (name, *types))))
+            case [word, *_] if word not in ("comment", "obj_info"):
+                # Open3D's parser takes words, not lines: what stands where we do not look would be believed
+                raise ValueError(f"the line {line[:60]!r}")
+    if order is None or any(e.count < 0 or (e.count and not e.properties) for e in elements):
+        raise ValueError("no format, a negative count, or an element without properties")
     return order, elements
 
 

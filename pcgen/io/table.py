@@ -1,6 +1,7 @@
 """The columns of a container (HDF5 or npz): one thing, the several names it has in the field."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from pcgen.errors import DataError
 
 POINTS, LABEL, NAME = ("points", "data"), ("label", "labels"), ("name", "names")
+_MOST_NAMES = 65536  # of classes or factors
 _SPLIT_CODES = {0: "train", 1: "test", 2: "val"}
 SPLIT_CODES = {name: code for code, name in _SPLIT_CODES.items()}
 
@@ -24,35 +26,62 @@ def check_points(shape: tuple[int, ...], dtype: Any, source: str) -> None:
         raise DataError(f"{source}: points of shape {shape} and type {dtype}; (K, N, 3) numbers with K, N > 0 needed")
 
 
-def columns(container: Mapping[str, Any], attributes: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Read all columns but the points.
+def columns(
+    container: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+    num_clouds: int,
+    source: str,
+    check: Callable[[Any], None] | None = None,
+) -> dict[str, Any]:
+    """Read all columns but the points. What a column announces is checked before it is read.
 
     Args:
-        container: Arrays by name; values are indexed with `[()]` when needed.
+        container: Arrays by name, with a shape; they are read with `[()]` when needed.
         attributes: Where class names and the like may stand instead.
+        num_clouds: K.
         source: For messages.
+        check: Says so if an array cannot be as large as it announces.
 
     Returns:
         Fields of a `Catalog`.
+
+    Raises:
+        DataError: If a column is longer or shorter than there are clouds, or of the wrong kind.
     """
 
-    def column(*aliases: str) -> NDArray[Any] | None:
+    def column(*aliases: str, rows: bool = False) -> NDArray[Any] | None:
         key = find(container, aliases)
         if key is not None:
+            _check_length(container[key], num_clouds if rows else None, key, source)
+            if check is not None:
+                check(container[key])
             return np.asarray(container[key][()])
         key = find(attributes, aliases)
         return None if key is None else np.asarray(attributes[key])
 
-    label, split, factors, up = column(*LABEL), column("split"), column("factors"), column("up_axis")
+    label, split = column(*LABEL, rows=True), column("split", rows=True)
+    factors, up = column("factors", rows=True), column("up_axis")
     return {
         "label": None if label is None else _integers(label, source),
         "split": None if split is None else _splits(split, source),
-        "name": _texts(column(*NAME), source),
+        "name": _texts(column(*NAME, rows=True), source),
         "class_names": _texts(column("class_names"), source),
         "factors": None if factors is None else _factors(factors, source),
         "factor_names": _texts(column("factor_names"), source),
         "up_axis": int(up.item()) if up is not None and up.size == 1 and up.item() in (0, 1, 2) else None,
     }
+
+
+def _check_length(array: Any, num_clouds: int | None, key: str, source: str) -> None:
+    """Say so if an array has not one row a cloud or, where it has rows of its own, more of them than are sensible."""
+    shape = getattr(array, "shape", None)
+    if shape is None:
+        raise DataError(f"{source}: {key} is not an array")
+    length = math.prod(shape) if key != "factors" else shape[0] if shape else 0
+    if num_clouds is not None and length != num_clouds:
+        raise DataError(f"{source}: {num_clouds} clouds but {length} entries in {key}; one for each cloud")
+    if num_clouds is None and length > _MOST_NAMES:
+        raise DataError(f"{source}: {length} entries in {key}; at most {_MOST_NAMES} are read")
 
 
 def _integers(label: NDArray[Any], source: str) -> NDArray[np.int64]:
