@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.metrics.occupancy import occupancy_divergence
+from pcgen.metrics.precision import in_double
 
 Interval = tuple[float, float]
 _CHUNK = 1 << 22  # drawn terms held at once
@@ -38,7 +39,7 @@ def bootstrap_interval(*terms: Tensor, level: float = 0.95, draws: int = 1000, s
         raise DataError("an interval of no terms was asked for: give at least one shape in each group")
     total = torch.zeros(draws, dtype=torch.float64)
     for group in terms:
-        total += _drawn_sums(group.detach().double().cpu(), draws, generator)
+        total += _drawn_sums(in_double(group.detach()).cpu(), draws, generator)
     return _percentiles(total / sum(len(t) for t in terms), level)
 
 
@@ -69,7 +70,7 @@ def divergence_interval(p: Tensor, q: Tensor, *, level: float = 0.95, draws: int
                 _multiplicities(len(p), some, generator) @ p, _multiplicities(len(q), some, generator) @ q
             )
         )
-    replicates, value = torch.cat(drawn), occupancy_divergence(p.double().sum(0), q.double().sum(0))
+    replicates, value = torch.cat(drawn), occupancy_divergence(in_double(p).sum(0), in_double(q).sum(0))
     low, high = _percentiles((replicates - replicates.mean() + value).clamp(0, 1), level)
     return low, high
 

@@ -102,8 +102,9 @@ class ReconstructionScores(_CloudSets):
 class GenerationScores(_CloudSets):
     """MMD, COV and 1-NNA under each distance, and JSD, of generated clouds against reference clouds.
 
-    `compute` gives a dictionary with `mmd_cd`, `cov_cd`, `1nna_cd`, `jsd` and `share_outside_ball`; see
-    `pcgen.metrics.functional` for what they are and `pcgen.metrics.evaluate_sets` for intervals and the oracle's row.
+    `compute` gives a dictionary with `mmd_cd`, `cov_cd`, `1nna_cd`, `jsd`, `share_outside_ball` (of the generated
+    points) and `reference_share_outside_ball`; see `pcgen.metrics.functional` for what they are and
+    `pcgen.metrics.evaluate_sets` for intervals and the oracle's row.
 
     Args:
         distances: Short names of the distances.

@@ -15,6 +15,7 @@ from pcgen.metrics.scores import Scores
 from pcgen.metrics.set_scores import covered_references, exact_mean, matching_distances, neighbor_agreement
 
 Progress = Callable[[int, int], None]
+OUTSIDE = ("share_outside_ball", "reference_share_outside_ball")  # of the generated points and of the reference's
 
 
 class SetEvaluator:
@@ -64,7 +65,7 @@ class SetEvaluator:
         """Names of the scores it gives."""
         kinds = ["mmd_{}", "cov_{}", "1nna_{}"] + ["mmd_{}_swapped", "cov_{}_swapped"] * self.both_orientations
         of_distances = [kind.format(name) for name in self.distances for kind in kinds]
-        return of_distances + ["jsd", "share_outside_ball"] * (self.radius is not None)
+        return of_distances + ["jsd", *OUTSIDE] * (self.radius is not None)
 
     def score(
         self, generated: Tensor, *, progress: Progress | None = None
@@ -127,7 +128,8 @@ class SetEvaluator:
             self._occupancy = occupancy.cloud_occupancy(self.reference * scale, resolution=self.resolution)
         counts = occupancy.cloud_occupancy(generated * scale, resolution=self.resolution)
         values["jsd"] = occupancy.occupancy_divergence(counts.sum(0), self._occupancy.sum(0)).item()
-        values["share_outside_ball"] = occupancy.share_outside_ball(generated, radius=radius).item()
+        for key, clouds in zip(OUTSIDE, (generated, self.reference), strict=True):
+            values[key] = occupancy.share_outside_ball(clouds, radius=radius).item()
         if self.draws:
             draws = min(self.draws, 200)  # each draw is a product with 10 144 cells; 200 settle the second digit
             intervals["jsd"] = divergence_interval(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pcgen.errors import ConfigurationError, DataError
+from pcgen.metrics.precision import in_double
 
 RADIUS = 0.5  # of the ball that the grid fills
 _CHUNK = 256  # points compared with all 560 columns of the grid at once: 1 MB, which stays in the cache
@@ -34,8 +35,8 @@ def jensen_shannon_divergence(generated: Tensor, reference: Tensor, *, resolutio
         DataError: If a set is empty, of another shape, or holds NaN or infinity.
 
     Warns:
-        UserWarning: If points lie outside the ball, with their share (`share_outside_ball`). They are counted at the
-            centre nearest to them, which hides how far out they are.
+        UserWarning: If points lie outside the ball, with their share (`share_outside_ball`). They are counted at
+            the surface (`cloud_occupancy`), which hides how far out they are.
     """
     p, q = cloud_occupancy(generated, resolution=resolution), cloud_occupancy(reference, resolution=resolution)
     outside = [share_outside_ball(clouds).item() for clouds in (generated, reference)]
@@ -59,8 +60,8 @@ def share_outside_ball(clouds: Tensor, *, radius: float = RADIUS) -> Tensor:
         Scalar float64 in [0, 1].
     """
     _check(clouds)
-    outside: Tensor = torch.linalg.vector_norm(clouds.double(), dim=-1).gt(radius * (1 + _TOLERANCE))  # (S, N)
-    return outside.double().mean()
+    outside: Tensor = torch.linalg.vector_norm(in_double(clouds), dim=-1).gt(radius * (1 + _TOLERANCE))  # (S, N)
+    return in_double(outside).mean()
 
 
 def cloud_occupancy(clouds: Tensor, *, resolution: int = 28) -> Tensor:
@@ -72,13 +73,15 @@ def cloud_occupancy(clouds: Tensor, *, resolution: int = 28) -> Tensor:
 
     Returns:
         (S, C) int32, C the number of centres inside the ball, in the order of their indices along x, y, z. A point
-        midway between centres counts at the first of them.
+        midway between centres counts at the first of them. A point farther from the origin than the ball is wide
+        counts where its projection onto the ball does.
     """
     _check(clouds)
-    grid = _grid(resolution).to(clouds.device)
-    counts = torch.zeros(len(clouds), int(grid.inside.sum()), dtype=torch.int32, device=clouds.device)
+    grid = _grid(resolution).to(in_double(clouds[:0]).device)
+    cells = int(grid.inside.sum())
+    counts = clouds.new_zeros(len(clouds), cells, dtype=torch.int32)
     for i, cloud in enumerate(clouds):  # one at a time: float64 copies of a whole set would be large
-        counts[i] = _nearest_slots(cloud.double(), resolution, grid).bincount(minlength=counts.shape[1])
+        counts[i] = _nearest_slots(_brought_near(in_double(cloud)), resolution, grid).bincount(minlength=cells)
     return counts
 
 
@@ -92,7 +95,8 @@ def occupancy_divergence(p: Tensor, q: Tensor) -> Tensor:
     Returns:
         (…), float64 in [0, 1].
     """
-    p, q = (t.double() / t.double().sum(-1, keepdim=True) for t in (p, q))
+    p, q = (in_double(t) for t in (p, q))
+    p, q = (t / t.sum(-1, keepdim=True) for t in (p, q))
     m = (p + q) / 2
     # cell by cell and not as a difference of entropies, which cancel where p and q are nearly equal
     nats: Tensor = (
@@ -110,6 +114,17 @@ class _Grid(NamedTuple):
 
     def to(self, device: torch.device) -> "_Grid":
         return _Grid(*(tensor.to(device) for tensor in self))
+
+
+def _brought_near(points: Tensor) -> Tensor:
+    """Put points (P, 3) beyond twice the ball's radius onto the ball.
+
+    Which of the surface's centres is nearest out there has no meaning, and finding it takes a look at every column.
+    """
+    largest = points.abs().amax(-1, keepdim=True)
+    unit = torch.nn.functional.normalize(points / largest.clamp(min=RADIUS), dim=-1)  # no square overflows
+    far = torch.linalg.vector_norm(points, dim=-1, keepdim=True) > 2 * RADIUS
+    return torch.where(far, RADIUS * unit, points)
 
 
 def _nearest_slots(points: Tensor, resolution: int, grid: _Grid) -> Tensor:

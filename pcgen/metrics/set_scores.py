@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pcgen.errors import ConfigurationError, DataError
+from pcgen.metrics.precision import in_double
 
 
 def minimum_matching_distance(d: Tensor) -> Tensor:
@@ -127,10 +128,10 @@ def reconstruction_agreement(d_dd: Tensor, d_dr: Tensor) -> tuple[Tensor, Tensor
         raise DataError(f"d_dr has shape {tuple(d_dr.shape)}; every datum has one reconstruction, so it is square")
     others = _without_diagonal("d_dd", d_dd, n)
     nearest = torch.minimum(others.amin(dim=1), d_dr.amin(dim=1))
-    tied_data = (others == nearest[:, None]).sum(dim=1).double()
-    tied_reconstructions = (d_dr == nearest[:, None]).sum(dim=1)
+    tied_data = in_double((others == nearest[:, None]).sum(dim=1))
+    tied_reconstructions = in_double((d_dr == nearest[:, None]).sum(dim=1))
     tied = tied_data + tied_reconstructions
-    return tied_reconstructions / tied, (d_dr.diagonal() == nearest) / tied
+    return tied_reconstructions / tied, in_double(d_dr.diagonal() == nearest) / tied
 
 
 def exact_mean(terms: Tensor) -> Tensor:
@@ -140,17 +141,18 @@ def exact_mean(terms: Tensor) -> Tensor:
         terms: Any shape, at least one term.
 
     Returns:
-        Scalar float64 on the device of the terms.
+        Scalar float64 on the device of the terms, or on the CPU if that has no float64.
     """
-    total = math.fsum(terms.detach().double().flatten().tolist())
+    terms = in_double(terms.detach())
+    total = math.fsum(terms.flatten().tolist())
     return torch.tensor(total / terms.numel(), dtype=torch.float64, device=terms.device)
 
 
 def _own_share(own: Tensor, other: Tensor) -> Tensor:
     """Share of each row's nearest neighbours that stand in `own` and not in `other`, float64."""
     nearest = torch.minimum(own.amin(dim=1), other.amin(dim=1))[:, None]
-    tied_own = (own == nearest).sum(dim=1).double()
-    return tied_own / (tied_own + (other == nearest).sum(dim=1))
+    tied_own = in_double((own == nearest).sum(dim=1))
+    return tied_own / (tied_own + in_double((other == nearest).sum(dim=1)))
 
 
 def _without_diagonal(name: str, d: Tensor, n: int) -> Tensor:

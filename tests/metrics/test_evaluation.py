@@ -44,6 +44,10 @@ def test_radius_scales_both_sets_alike():
     assert large.protocol.jsd_radius == 8.0
     grown = evaluate_sets(1.5 * s, r, draws=0).values
     assert grown["share_outside_ball"] > 0  # not rescaled to fit
+    assert grown["reference_share_outside_ball"] == 0
+    around = evaluate_sets(s, 1.5 * r, draws=0).values
+    assert around["share_outside_ball"] == 0
+    assert around["reference_share_outside_ball"] == ((1.5 * r).norm(dim=-1) > 1).double().mean()
 
 
 def test_oracle_progress_and_protocol():
