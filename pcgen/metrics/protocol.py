@@ -110,16 +110,17 @@ def data_name(kind: str, info: Mapping[str, Any]) -> str:
     """Name data for a protocol: the same on every machine, so without the folder they lie in.
 
     Args:
-        kind: Of data, for those that come from no file.
+        kind: Of data, such as the datamodule's class.
         info: `DataModule.info()`, or as much of it as is known.
 
     Returns:
-        Such as `modelnet10.h5 (chair)`.
+        The file's name for data of one file, the kind with its variant for others, and the classes: such as
+        `chairs.h5 (chair)` and `ModelNet10 (chair)`.
     """
     arguments = (info.get("recipe") or {}).get("init_args") or {}
-    source = next((str(arguments[key]) for key in ("path", "file", "root") if arguments.get(key)), "")
+    name = PurePath(str(arguments.get("path") or "")).name or f"{kind}{arguments.get('variant') or ''}"
     classes = ", ".join(info.get("class_names") or ())
-    return (PurePath(source).name or kind) + (f" ({classes})" if classes else "")
+    return name + (f" ({classes})" if classes else "")
 
 
 def _plain(value: Any) -> Any:

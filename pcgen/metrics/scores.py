@@ -1,16 +1,14 @@
 """Scores beside the oracle's, with their intervals and their protocol: as a table and as a file."""
 
-import contextlib
 import dataclasses
 import json
 import math
-import os
-import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pcgen.errors import ConfigurationError, DataError
+from pcgen.io.files import atomic
 from pcgen.metrics.bootstrap import Interval
 from pcgen.metrics.protocol import Protocol
 
@@ -47,6 +45,7 @@ def quantity(name: str) -> Quantity:
         "1nna": Quantity(f"1-NNA-{distance}", "→ 50", 100, 1),
         "jsd": Quantity("JSD", "↓", digits=4),
         "share": Quantity("outside ball", "", 100, 2),
+        "reference": Quantity("reference outside ball", "", 100, 2),
         "chamfer": Quantity("Chamfer", "↓", 1000),
         "reconstruction": Quantity("covered by reconstructions", "↑", 100, 1),
         "own": Quantity("by their own", "↑", 100, 1),
@@ -59,8 +58,8 @@ class Scores:
     """The result of an evaluation.
 
     Attributes:
-        values: Score by name: `mmd_cd`, `cov_cd`, `1nna_cd`, `jsd`, `share_outside_ball`, …, as fractions and
-            squared distances, not percent.
+        values: Score by name: `mmd_cd`, `cov_cd`, `1nna_cd`, `jsd`, `share_outside_ball` (of the generated points),
+            `reference_share_outside_ball`, …, as fractions and squared distances, not percent.
         protocol: How they were measured.
         intervals: Low and high end by name, where there is one.
         oracle: The same scores of a training subset of the same size, or {}.
@@ -128,19 +127,14 @@ class Scores:
             raise DataError(f"not a file of scores: {type(error).__name__} {error}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write the JSON, all of it or nothing, making the folder if need be."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                file.write(self.to_json())
-            Path(temporary).chmod(0o666 & ~_umask())  # mkstemp's files are for their owner alone
-            Path(temporary).replace(path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                Path(temporary).unlink()
-            raise
+        """Write the JSON, all of it or nothing, making the folder if need be.
+
+        Raises:
+            DataError: If it cannot be written.
+        """
+        text = self.to_json()
+        with atomic(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -211,9 +205,3 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     return {name: math.nan if value is None else float(value) for name, value in values.items()}
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -3,12 +3,13 @@
 import dataclasses
 import json
 import math
+import os
+from pathlib import Path
 
 import pytest
 
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.metrics import Protocol, Scores, ball_radius, compare, data_name
-from pcgen.metrics import scores as scores_module
 
 
 def protocol(**others):
@@ -26,7 +27,14 @@ def protocol(**others):
 
 
 def scores(**others):
-    values = {"mmd_cd": 0.0012345, "cov_cd": 0.41, "1nna_cd": 0.73, "jsd": 0.02, "share_outside_ball": 0.0}
+    values = {
+        "mmd_cd": 0.0012345,
+        "cov_cd": 0.41,
+        "1nna_cd": 0.73,
+        "jsd": 0.02,
+        "share_outside_ball": 0.0,
+        "reference_share_outside_ball": 0.0123,
+    }
     fields = {
         "values": values,
         "protocol": protocol(),
@@ -66,11 +74,29 @@ def test_a_failed_write_leaves_nothing_and_keeps_the_old(tmp_path, monkeypatch):
     path = tmp_path / "scores.json"
     scores().save(path)
     before = path.read_text()
-    monkeypatch.setattr(scores_module.json, "dumps", lambda *a, **k: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    write = Path.write_text
+
+    def full(self, text, **named):
+        write(self, text[:10], **named)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(DataError, match=r"scores\.json cannot be written: No space"):
         scores(values={}).save(path)
     assert path.read_text() == before
     assert [p.name for p in tmp_path.iterdir()] == ["scores.json"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_a_file_has_the_users_mode_and_the_mask_is_never_touched(tmp_path, monkeypatch):
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "umask", lambda mask: pytest.fail("the mask belongs to the whole process"))
+            scores().save(tmp_path / "scores.json")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "scores.json").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 99}', '{"format": 1, "values": {}}', "\x00"])
@@ -118,7 +144,18 @@ def test_compare_refuses_and_names_both():
 
 def test_table_shows_directions_units_intervals_oracle_and_protocol():
     text = rendered(scores().table("samples"))
-    for piece in ("MMD-CD ×10³ ↓", "COV-CD % ↑", "1-NNA-CD % → 50", "1.234", "[1.000, 2.000]", "73.0", "oracle", "–"):
+    for piece in (
+        "MMD-CD ×10³ ↓",
+        "COV-CD % ↑",
+        "1-NNA-CD % → 50",
+        "1.234",
+        "[1.000, 2.000]",
+        "73.0",
+        "oracle",
+        "–",
+        "reference outside ball %",
+        "1.23",
+    ):
         assert piece in text, piece
     for piece in ("modelnet10.h5 (chair)", "split test", "num points 2048", "scope: set", "Chamfer"):
         assert piece in " ".join(text.split()), piece
@@ -148,3 +185,11 @@ def test_data_name_says_nothing_of_the_machine():
     info = {"recipe": {"class_path": "x", "init_args": {"path": "/home/me/chairs.h5"}}, "class_names": ["chair"]}
     assert data_name("PointClouds", info) == "chairs.h5 (chair)"
     assert data_name("Shapes", {}) == "Shapes"
+
+
+@pytest.mark.parametrize("variant", [10, 40])
+def test_data_of_different_variants_have_different_names(variant):
+    from pcgen.datamodules import ModelNet
+
+    data = ModelNet("/home/me/data", variant=variant, classes=["chair"])
+    assert data_name(type(data).__name__, data.info()) == f"ModelNet{variant} (chair)"
