@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,12 +170,12 @@ def model_data(model: "GenerativeModel", arguments: argparse.Namespace) -> Model
     return ModelData(torch.from_numpy(x), center, scale, clouds.name, str(arguments.data), split)
 
 
-def normalization(model: "GenerativeModel | None", asked: str | None) -> Any:
+def normalization(model: "GenerativeModel | None", asked: Literal["none", "ball", "box"] | None) -> Any:
     """Give the normalisation that was asked for, or else the one that a model's training data had."""
     from pcgen.io import Normalization
 
     plain = ((model.data_info if model is not None else None) or {}).get("normalization")
-    if asked in {"ball", "box"}:
+    if asked is not None and asked != "none":
         return Normalization(scope="shape", region=asked, radius=(plain or {}).get("radius", 1.0))
     return Normalization.from_plain(plain) if plain and asked is None else Normalization(scope="none")
 

@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, get_type_hints
+from typing import Any
 
 from pcgen.cli.common import is_abstract
 
@@ -145,7 +145,8 @@ def _say(fault: _Fault) -> str:
     if found := _MISSING_OPTION.search(fault.reason) or _REQUIRED.search(fault.reason):
         name = next(v for v in found.groupdict().values() if v).split(",")[0]
         owner = (fault.owner or _class_beside(fault)).rpartition(".")[2]
-        return f"{fault.key}.{name} is missing and has no default{f': {owner} needs it' if owner else ''}"
+        needed = f": {owner} needs it" if owner else ""
+        return f"{fault.key}.{name} is missing and has no default{needed}{_HINTS.get(name, '')}"
     nested = _NESTED.search(fault.given)
     given = nested["value"] if nested else fault.given
     reason = _plain(fault)
@@ -195,9 +196,11 @@ def _annotation(fault: _Fault) -> str:
     cls = _find_class(fault.parent)
     if cls is None:
         return ""
-    return str(get_type_hints(cls.__init__).get(fault.keys[-1], ""))
+    parameter = inspect.signature(cls, eval_str=True).parameters.get(fault.keys[-1])
+    return "" if parameter is None else str(parameter.annotation)
 
 
+_HINTS = {"save_dir": "; give . for the run's folder"}
 _SECTIONS = {"model": "GenerativeModel", "data": "DataModule"}
 
 

@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TextIO
 
 # Lightning flattens batches with its copy of a function of torch's whose classes torch has deprecated since: nothing
 # that a user, or pcgen, could change.
@@ -37,8 +37,15 @@ def _is_of_use(record: logging.LogRecord) -> bool:
     return not any(word in record.getMessage() for word in _IGNORED_MESSAGES)
 
 
-def _show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     if issubclass(category, UserWarning):
-        sys.stderr.write(f"pcgen: warning: {' '.join(str(message).split())}\n")
+        (file or sys.stderr).write(f"pcgen: warning: {' '.join(str(message).split())}\n")
     else:  # for developers: where it comes from is what they need
-        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno))
+        (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))

@@ -11,7 +11,10 @@ import yaml
 from jsonargparse import Namespace
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
+from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]  # a documented place without __all__
+    MisconfigurationException,
+    SIGTERMException,
+)
 
 import pcgen.callbacks
 import pcgen.datamodules

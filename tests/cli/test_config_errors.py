@@ -57,6 +57,10 @@ OPTIONS = {
         ["Samples", "trainer.callbacks", "'num_sample'", "'num_samples'"],
     ),
     "unknown logger": (["--trainer.logger", "TensorBordLogger"], ["trainer.logger", "'TensorBoardLogger'"]),
+    "a logger without its folder": (
+        ["--trainer.logger", "TensorBoardLogger"],
+        ["trainer.logger.save_dir", "missing", "TensorBoardLogger", "the run's folder"],
+    ),
     "unknown option of a logger": (
         ["--trainer.logger", "CSVLogger", "--trainer.logger.save_dirr", "x"],
         ["CSVLogger", "'save_dirr'", "'save_dir'"],

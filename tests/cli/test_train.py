@@ -177,6 +177,16 @@ def test_without_a_checkpoint_it_says_so(fit_that_fails):
     assert "checkpoint  none yet" in result.out
 
 
+def test_loggers_write_into_the_runs_folder(cli, tiny, tmp_path):
+    pytest.importorskip("tensorboard")
+    words = ["--trainer.logger", "TensorBoardLogger", "--trainer.logger.save_dir", ".", "--trainer.max_epochs", 1]
+    assert cli("fit", "--config", tiny, *words).status == 0
+    (folder,) = (tmp_path / "runs" / "tiny").iterdir()
+    assert list(folder.rglob("events.out.tfevents.*"))
+    assert (folder / "metrics.csv").is_file()
+    assert {p.name for p in tmp_path.iterdir()} == {"runs", "tiny.yaml"}
+
+
 def test_a_monitor_that_nobody_logs_is_one_line(cli, tiny):
     config = yaml.safe_load(tiny.read_text())
     config["trainer"]["callbacks"] = [{"class_path": "ModelCheckpoint", "init_args": {"monitor": "val/foo"}}]
