@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pcgen.io.cloudset import CloudSet as CloudSet
+    from pcgen.io.cloudset import resample as resample
+    from pcgen.io.cloudset import warn_repeats as warn_repeats
     from pcgen.io.describe import describe_file as describe_file
     from pcgen.io.downloading import download as download
     from pcgen.io.downloading import extract_zip as extract_zip
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pcgen.io.normalization import Normalization as Normalization
     from pcgen.io.preparing import Summary as Summary
     from pcgen.io.preparing import prepare as prepare
+    from pcgen.io.reading import catalog as catalog
     from pcgen.io.reading import read_clouds as read_clouds
     from pcgen.io.writing import write_clouds as write_clouds
 
@@ -29,6 +32,7 @@ _HOME = {
     "Mesh": "mesh",
     "Normalization": "normalization",
     "Summary": "preparing",
+    "catalog": "reading",
     "describe_file": "describe",
     "download": "downloading",
     "extract_zip": "downloading",
@@ -36,7 +40,9 @@ _HOME = {
     "prepare": "preparing",
     "read_clouds": "reading",
     "read_mesh": "mesh",
+    "resample": "cloudset",
     "sample_mesh": "mesh",
+    "warn_repeats": "cloudset",
     "write_clouds": "writing",
 }
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcgen.errors import DataError
-from pcgen.io.catalog import Catalog, Item
 from pcgen.io.cloudset import resample, seed_of, warn_repeats
+from pcgen.io.listing import Catalog, Item
 from pcgen.io.mesh import Mesh, Method, read_mesh, read_surface, sample_mesh
 from pcgen.io.npz import NpzArray, npz_catalog, npz_points
 from pcgen.io.open3d import load_open3d

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pcgen.errors import DataError
-from pcgen.io.catalog import Catalog, Item
 from pcgen.io.cloudset import SPLITS
 from pcgen.io.files import check_claim, existing
+from pcgen.io.listing import Catalog, Item
 from pcgen.io.synsets import SYNSETS
 from pcgen.io.table import POINTS, check_points, columns, find
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcgen.errors import DataError
-from pcgen.io.catalog import Catalog, Item
 from pcgen.io.files import check_claim
+from pcgen.io.listing import Catalog, Item
 from pcgen.io.table import POINTS, check_points, columns, find
 
 

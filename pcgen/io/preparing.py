@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from pcgen import __version__
 from pcgen.errors import ConfigurationError, DataError
-from pcgen.io.catalog import Catalog, Item
 from pcgen.io.cloudset import resample, warn_repeats
 from pcgen.io.files import atomic
 from pcgen.io.formats import check_cloud, read_file
 from pcgen.io.freshness import fingerprint
 from pcgen.io.hdf5 import HDF5_SUFFIXES
+from pcgen.io.listing import Catalog, Item
 from pcgen.io.mesh import MESH_SUFFIXES, Method
 from pcgen.io.parallel import available_cpus, in_order
 from pcgen.io.progress import progress as show
@@ -227,7 +227,7 @@ def _convert(
     N = tasks[0].num_points
     kept: list[int] = []
     told: list[str] = []
-    with h5py.File(path, "w") as file, show("Converting", len(listing), shown=progress) as advance:
+    with h5py.File(path, "w") as file, show("Converting", len(listing), shown=progress) as report:
         points = file.create_dataset(
             "points", (len(listing), N, 3), "f4", chunks=(1, N, 3), maxshape=(None, N, 3), track_times=False
         )
@@ -241,7 +241,7 @@ def _convert(
                     raise DataError(result.message)
                 else:
                     failed.append((str(listing.items[index]), result.message))
-                advance(1)
+                report(index + 1, None)
         points.resize(len(kept), axis=0)
     if told:
         warnings.warn(f"{told[0]} ({len(told)} such clouds)", stacklevel=3)

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcgen.errors import ConfigurationError
-from pcgen.io.catalog import Catalog, Item
 from pcgen.io.cloudset import CloudSet, check_clouds, resample, warn_repeats
 from pcgen.io.files import existing
 from pcgen.io.formats import file_catalog, read_array_rows, read_file
 from pcgen.io.hdf5 import HDF5_SUFFIXES, hdf5_catalog, read_hdf5_rows
+from pcgen.io.listing import Catalog, Item
 from pcgen.io.trees import folder_catalog
 
 

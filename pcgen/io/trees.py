@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from pcgen.errors import DataError
-from pcgen.io.catalog import Catalog, Item
 from pcgen.io.cloudset import SPLITS
 from pcgen.io.formats import CLOUD_SUFFIXES, TEXT_SUFFIXES
 from pcgen.io.hdf5 import HDF5_SUFFIXES, hdf5_catalog, split_in_name
+from pcgen.io.listing import Catalog, Item
 from pcgen.io.synsets import SYNSETS
 
 _SKIP = ("__MACOSX",)

@@ -304,11 +304,13 @@ assert not heavy, heavy
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_every_public_name_is_there():
+def test_every_public_name_is_there(tmp_path):
     import pcgen.io
 
     for name in pcgen.io.__all__:
         assert getattr(pcgen.io, name).__name__ == name
     assert CloudSet is pcgen.io.CloudSet
+    assert {"catalog", "resample", "warn_repeats"} <= set(pcgen.io.__all__)
+    assert len(pcgen.io.catalog(write_clouds(tmp_path / "c.npy", np.ones((2, 5, 3))))) == 2  # the function, no module
     with pytest.raises(AttributeError, match="'nothing'"):
         _ = pcgen.io.nothing
