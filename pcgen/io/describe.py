@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcgen.errors import DataError
-from pcgen.io.catalog import Catalog, Item
 from pcgen.io.cloudset import SPLITS
 from pcgen.io.formats import DEFAULT_POINTS, is_mesh, read_raw
+from pcgen.io.listing import Catalog, Item
 from pcgen.io.reading import catalog, read_rows, same_array
 
 _READ = 64  # clouds looked at in a folder, spread over it: reading all would take minutes
@@ -25,10 +25,10 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Returns:
         Plain values: `path`, `kind`, `clouds`, `points` (a number, or [fewest, most]; of meshes the default that is
-        drawn), `meshes`, `splits` {name: clouds}, `classes` {name: {split: clouds}}, `factors` (names), `up_axis`,
-        `low` and `high` (3 coordinates each), `sizes` [smallest, median, largest] longest side of a cloud,
-        `non_finite` (clouds with NaN or infinity), `looked_at` (clouds that the last four are taken from) and
-        `unreadable` [(file, reason)].
+        drawn), `meshes`, `splits` {name: clouds}, `classes` {name: {split: clouds}}, `factors` (names), `up_axis`
+        (0, 1, 2 or None) and in a word `up axis` (x, y, z or unknown), `low` and `high` (3 coordinates each), `sizes`
+        [smallest, median, largest] longest side of a cloud, `non_finite` (clouds with NaN or infinity), `looked_at`
+        (clouds that the last four are taken from) and `unreadable` [(file, reason)].
 
     Raises:
         DataError: If it is not there or of an unknown kind.
@@ -53,6 +53,7 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
         "classes": _classes(listing),
         "factors": list(listing.factor_names),
         "up_axis": listing.up_axis,
+        "up axis": "unknown" if listing.up_axis is None else "xyz"[listing.up_axis],
         **extents.plain(),
         "looked_at": len(items) - len(unreadable),
         "unreadable": unreadable,

@@ -21,7 +21,7 @@ def test_hdf5(tmp_path, rng):
     assert facts["points"] == 30
     assert facts["classes"] == {"bed": {"train": 1, "test": 2}, "sofa": {"train": 2, "val": 1}}
     assert facts["splits"] == {"train": 3, "val": 1, "test": 2}
-    assert facts["up_axis"] == 1
+    assert (facts["up_axis"], facts["up axis"]) == (1, "y")
     assert facts["non_finite"] == 1
     good = points[[0, 1, 2, 3, 5]]
     assert np.allclose(facts["low"], good.min((0, 1)))
@@ -55,6 +55,13 @@ def test_clouds_of_several_sizes_and_nothing_finite(tmp_path, rng):
     assert facts["non_finite"] == 2
     assert facts["low"] is None
     json.dumps(facts)
+
+
+def test_an_up_axis_that_nobody_told_is_unknown(tmp_path, rng):
+    with h5py.File(tmp_path / "a.h5", "w") as f:  # as the field writes it, `modelnet10.h5` too
+        f["points"], f["labels"] = rng.normal(size=(4, 30, 3)), [0, 1, 1, 0]
+    facts = describe_file(tmp_path / "a.h5")
+    assert (facts["up_axis"], facts["up axis"]) == (None, "unknown")
 
 
 def test_missing(tmp_path):
