@@ -18,8 +18,9 @@ from pcgen.io import extract_zip, is_stale, prepare
 
 URLS = {
     10: "https://3dvision.princeton.edu/projects/2014/3DShapeNets/ModelNet10.zip",
-    40: "http://modelnet.cs.princeton.edu/ModelNet40.zip",
+    40: "https://modelnet.cs.princeton.edu/ModelNet40.zip",
 }
+MESHES = {10: 4899, 40: 12311}  # 3991 + 908 and 9843 + 2468 for training and testing
 CLASSES = {
     10: ("bathtub", "bed", "chair", "desk", "dresser", "monitor", "night_stand", "sofa", "table", "toilet"),
     40: (
@@ -45,7 +46,8 @@ class ModelNet(PointClouds):
         classes: Names of the classes to keep, labels in this order; None keeps all.
         download: Fetch and unpack the official archive (10: 450 MB, 40: 2 GB) where there is no tree.
         url: Where from; None takes the official place.
-        sha256: Checksum the archive must have; None checks none, as Princeton states none.
+        sha256: Checksum the archive must have; None checks none, as Princeton states none. The number of meshes is
+            held against the published one in any case, with a warning if they differ.
         cache: Folder for the converted file; None puts it beside the tree.
         stored_points: Points drawn from each mesh; None draws 2048, or `num_points` if that is more, or four times
             `num_points` with `resample`.
@@ -121,6 +123,7 @@ class ModelNet(PointClouds):
             known = ", ".join(CLASSES[variant])
             raise ConfigurationError(f"ModelNet{variant} has no class {unknown[0]!r}; it has {known}")
         self.class_names = tuple(classes or CLASSES[variant])
+        self.variant = variant
         self.download, self.url, self.sha256 = download, url or URLS[variant], sha256
         self.stored_points, self.method = stored, method
 
@@ -165,6 +168,17 @@ class ModelNet(PointClouds):
             found = ", ".join(sorted(p.name for p in unpacked.iterdir()))
             shutil.rmtree(unpacked)
             raise DataError(f"{self.url}: no folder {self.tree.name} in the archive; there is {found or 'nothing'}")
+        self._count(inside)
         inside.replace(self.tree)
         shutil.rmtree(unpacked)
         archive.unlink()
+
+    def _count(self, tree: Path) -> None:
+        """Hold what was unpacked against what was published: nobody states a checksum."""
+        found = sum(not p.name.startswith(".") for p in tree.rglob("*.off"))
+        if found != MESHES[self.variant]:
+            warnings.warn(
+                f"{self.url}: {found} meshes in the archive, but {self.tree.name} was published with "
+                f"{MESHES[self.variant]}; it is incomplete or another version, and scores on it compare with no other",
+                stacklevel=4,
+            )

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import os
 import threading
+import warnings
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from pcgen.datamodules import ModelNet
+from pcgen.datamodules import ModelNet, modelnet
 from pcgen.errors import ConfigurationError, DataError
 
 CUBE = """OFF
@@ -151,12 +152,23 @@ def test_download_unpacks_once_and_leaves_nothing_else(tmp_path, server):
     root = tmp_path / "data"
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     data = make(root, download=True, url=url, sha256=digest)
-    data.prepare_data()
+    with pytest.warns(UserWarning, match=r"14 meshes in the archive, but ModelNet10 was published with 4899") as caught:
+        data.prepare_data()
+    assert len(caught) == 1
     assert sorted(p.name for p in root.iterdir()) == ["ModelNet10", data.file.name]
     assert asked == ["/ModelNet10.zip"]
     make(root, download=True, url=url).prepare_data()
     assert len(asked) == 1
     assert data.take("test").x.shape == (4, 64, 3)
+
+
+def test_a_whole_archive_is_no_matter_for_a_warning(tmp_path, server, monkeypatch):
+    assert modelnet.MESHES == {10: 3991 + 908, 40: 9843 + 2468}
+    monkeypatch.setitem(modelnet.MESHES, 10, 14)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(tmp_path / "data", download=True, url=server[0]).prepare_data()
+    assert all(url.startswith("https://") for url in modelnet.URLS.values())
 
 
 def test_a_wrong_archive_leaves_no_tree(tmp_path, server):
