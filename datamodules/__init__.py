@@ -1,6 +1,6 @@
 """Data for the zoo: each a LightningDataModule that yields `pcgen.base.Batch`es and says what they are."""
 
-from pcgen.datamodules.augmentations import Augmentation, Dropout, Jitter, RotateUp, Scale
+from pcgen.datamodules.augmentations import Augmentation, Jitter, PointDropout, RandomScale, RotateUp
 from pcgen.datamodules.clouds import CloudDataModule
 from pcgen.datamodules.modelnet import ModelNet
 from pcgen.datamodules.point_clouds import PointClouds
@@ -9,11 +9,11 @@ from pcgen.datamodules.shapes import Shapes
 __all__ = [
     "Augmentation",
     "CloudDataModule",
-    "Dropout",
     "Jitter",
     "ModelNet",
     "PointClouds",
+    "PointDropout",
+    "RandomScale",
     "RotateUp",
-    "Scale",
     "Shapes",
 ]

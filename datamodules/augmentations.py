@@ -82,7 +82,7 @@ class RotateUp(Augmentation):
         return x @ turn.mT  # (B, N, 3)
 
 
-class Scale(Augmentation):
+class RandomScale(Augmentation):
     """Scales every cloud about the origin by one number uniform in [low, high].
 
     Args:
@@ -92,7 +92,7 @@ class Scale(Augmentation):
 
     def __init__(self, low: float = 0.8, high: float = 1.25) -> None:
         if not 0 < low <= high:
-            raise ConfigurationError(f"Scale(low={low}, high={high}): 0 < low <= high is needed")
+            raise ConfigurationError(f"RandomScale(low={low}, high={high}): 0 < low <= high is needed")
         self.low, self.high = low, high
 
     def __call__(self, x: Tensor, *, generator: Generator, up_axis: int | None = None) -> Tensor:  # noqa: ARG002
@@ -101,7 +101,7 @@ class Scale(Augmentation):
         return x * (self.low + (self.high - self.low) * share)
 
 
-class Dropout(Augmentation):
+class PointDropout(Augmentation):
     """Drops a share of every cloud's points, uniform in [0, max_share]; their places are taken by copies of a kept one.
 
     So the number of points stays, and a network that pools by maximum does not see the dropped ones (PointNet++, Qi
@@ -113,7 +113,7 @@ class Dropout(Augmentation):
 
     def __init__(self, max_share: float = 0.875) -> None:
         if not 0 <= max_share < 1:
-            raise ConfigurationError(f"Dropout(max_share={max_share}): 0 <= max_share < 1 is needed")
+            raise ConfigurationError(f"PointDropout(max_share={max_share}): 0 <= max_share < 1 is needed")
         self.max_share = max_share
 
     def __call__(self, x: Tensor, *, generator: Generator, up_axis: int | None = None) -> Tensor:  # noqa: ARG002

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pcgen.datamodules import Dropout, Jitter, RotateUp, Scale
+from pcgen.datamodules import Jitter, PointDropout, RandomScale, RotateUp
 from pcgen.errors import ConfigurationError
 from pcgen.recipe import build, describe
 
@@ -19,7 +19,7 @@ def x():
     return torch.randn(64, 128, 3, generator=gen(1))
 
 
-@pytest.mark.parametrize("augmentation", [Jitter(), RotateUp(axis=1), Scale(), Dropout()])
+@pytest.mark.parametrize("augmentation", [Jitter(), RotateUp(axis=1), RandomScale(), PointDropout()])
 def test_all_are_repeatable_pure_and_recorded(x, augmentation):
     before = x.clone()
     one, two = augmentation(x, generator=gen(3)), augmentation(x, generator=gen(3))
@@ -59,14 +59,14 @@ def test_rotation_keeps_within_its_angle_and_needs_an_axis(x):
 
 
 def test_scale_is_one_number_a_cloud(x):
-    ratio = Scale(0.5, 2)(x, generator=gen()) / x
+    ratio = RandomScale(0.5, 2)(x, generator=gen()) / x
     assert (ratio - ratio[:, :1, :1]).abs().max() < 1e-4
     assert 0.5 <= ratio.min() < 0.7
     assert 1.7 < ratio.max() <= 2 + 1e-4
 
 
 def test_dropout_replaces_by_copies_of_a_kept_point(x):
-    y = Dropout(0.9)(x, generator=gen())
+    y = PointDropout(0.9)(x, generator=gen())
     shares = []
     for before, after in zip(x, y, strict=True):
         distinct = after.unique(dim=0)
@@ -78,16 +78,16 @@ def test_dropout_replaces_by_copies_of_a_kept_point(x):
 
 def test_dropout_keeps_one_point_at_least():
     x = torch.arange(12.0).view(4, 1, 3)
-    assert torch.equal(Dropout(0.99)(x, generator=gen()), x)
+    assert torch.equal(PointDropout(0.99)(x, generator=gen()), x)
 
 
 @pytest.mark.parametrize(
     "make",
     [
         lambda: Jitter(-1),
-        lambda: Scale(2, 1),
-        lambda: Scale(0, 1),
-        lambda: Dropout(1.0),
+        lambda: RandomScale(2, 1),
+        lambda: RandomScale(0, 1),
+        lambda: PointDropout(1.0),
         lambda: RotateUp(axis=3),
     ],
 )
