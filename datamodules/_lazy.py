@@ -1,7 +1,6 @@
 """Clouds that stay in their HDF5 file: gathered, thinned and normalised a batch at a time."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -9,8 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pcgen.io import LazyClouds, Normalization
-from pcgen.io.cloudset import resample
+from pcgen.io import LazyClouds, Normalization, resample
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -76,27 +74,3 @@ class Lazy:
         normalization = self.normalization or Normalization(scope="none")
         parts = [normalization.apply(x)[1:] for x in self.chunks(np.arange(len(self.names)))]
         return np.concatenate([c for c, _ in parts]), np.concatenate([s for _, s in parts])
-
-
-def fit_lazily(normalization: Normalization, clouds: Lazy, rows: Ints) -> Normalization:
-    """Do what `Normalization.fit` does for clouds that do not lie in memory.
-
-    Args:
-        normalization: Unfitted.
-        clouds: All clouds.
-        rows: Those of the training split.
-
-    Returns:
-        The fitted normalisation.
-    """
-    if normalization.scope != "set":
-        return normalization
-    if normalization.region == "box":
-        low = np.min([x.min((0, 1)) for x in clouds.chunks(rows)], axis=0)
-        high = np.max([x.max((0, 1)) for x in clouds.chunks(rows)], axis=0)
-        return normalization.fit(np.stack([low, high])[None])
-    total = sum((x.sum((0, 1), dtype=np.float64) for x in clouds.chunks(rows)), np.zeros(3))
-    center = total / (len(rows) * clouds.num_points)
-    reach = max(float(np.linalg.norm(x - center, axis=-1).max()) for x in clouds.chunks(rows))
-    x, y, z = center.tolist()
-    return replace(normalization, center=(x, y, z), scale=reach / normalization.radius)

@@ -1,8 +1,8 @@
 """What all datamodules of clouds share: splits, normalisation, batches."""
 
-import zlib
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -11,29 +11,15 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pcgen.base import Batch, DataModule
-from pcgen.datamodules._lazy import Lazy, fit_lazily
+from pcgen.datamodules._lazy import Lazy
 from pcgen.datamodules._loading import Batches, Draw, EvalSampler, InMemory, Loader, Points, TrainSampler
+from pcgen.datamodules._splits import Source, choose_rows, divide, fixed_subsets
 from pcgen.datamodules.augmentations import Augmentation
 from pcgen.errors import ConfigurationError, DataError
-from pcgen.io import CloudSet, Normalization
-from pcgen.io.cloudset import resample as draw_points
+from pcgen.io import Normalization
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
-_SPLIT_NAMES = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a datamodule has found: clouds with their splits, in memory or in a file.
-
-    Attributes:
-        clouds: Points (K, M, 3) and what is known of them; of `lazy` clouds everything but the points.
-        lazy: The clouds that stay in their file.
-    """
-
-    clouds: CloudSet
-    lazy: Lazy | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +109,7 @@ class CloudDataModule(DataModule):
             return
         source = self.load()
         clouds = source.clouds
-        rows = self._divide(clouds)
+        rows = divide(clouds, validation=self.validation, test=self.test, seed=self.split_seed)
         if not len(rows["train"]):
             raise DataError(f"{clouds.source}: there is no cloud in the training split")
         self._fit(source, rows["train"])
@@ -134,21 +120,11 @@ class CloudDataModule(DataModule):
         self.normalization = self._normalization.to_plain()
         self._splits = {name: self._make(source, r) for name, r in rows.items() if len(r)}
 
-    def _divide(self, clouds: CloudSet) -> dict[str, Ints]:
-        given = np.full(len(clouds), "train") if clouds.split is None else clouds.split
-        rows: dict[str, Ints] = {name: np.flatnonzero(given == name) for name in _SPLIT_NAMES}
-        for name, share in (("test", self.test), ("val", self.validation)):
-            if not len(rows[name]) and share:
-                rows["train"], rows[name] = hold_out(clouds, rows["train"], share, self.split_seed, name)
-        if not len(rows["val"]):
-            rows["val"] = rows["test"]
-        return rows
-
     def _fit(self, source: Source, rows: Ints) -> None:
         if source.lazy is None:
             self._normalization = self._normalization.fit(source.clouds.points[rows])
         else:
-            self._normalization = fit_lazily(self._normalization, source.lazy, rows)
+            self._normalization = self._normalization.fit_chunks(partial(source.lazy.chunks, rows))
 
     def _make(self, source: Source, rows: Ints) -> Split:
         clouds, offsets = source.clouds, None
@@ -284,68 +260,6 @@ class CloudDataModule(DataModule):
         center, scale = self.offsets(split)
         undone = self._normalization.undo(x.detach().cpu().numpy(), center[rows], scale[rows])
         return torch.from_numpy(undone)
-
-
-# ── choosing ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def hold_out(clouds: CloudSet, rows: Ints, share: float, seed: int, purpose: str) -> tuple[Ints, Ints]:
-    """Divide rows into those that stay and those held out, class by class.
-
-    A class's choice depends on the seed, the purpose and its clouds' names, so that reading one class or all, or the
-    files in another order, holds out the same clouds. Of every class with two or more clouds at least one is held
-    out and at least one stays.
-
-    Args:
-        clouds: All clouds.
-        rows: Those to divide.
-        share: Share to hold out, in (0, 1).
-        seed: Decides which.
-        purpose: The name of the split to be made.
-
-    Returns:
-        Rows that stay and rows held out, each in ascending order.
-    """
-    label = np.zeros(len(clouds), np.int64) if clouds.label is None else clouds.label
-    out: list[int] = []
-    for k in np.unique(label[rows]):
-        members = rows[label[rows] == k]
-        count = min(max(1, int(share * len(members) + 0.5)), len(members) - 1)
-        lots = [(zlib.crc32(f"{seed}:{purpose}:{clouds.name[i]}".encode()), clouds.name[i], i) for i in members]
-        out += [i for *_, i in sorted(lots)[:count]]
-    held = np.array(sorted(out), np.int64)
-    return np.setdiff1d(rows, held), held
-
-
-def choose_rows(size: int, label: Tensor | None, n: int | None, seed: int | None) -> Ints:
-    """Choose rows for `take`: all, the first of every class in turn, or a random subset."""
-    if n is not None and n < 0:
-        raise ConfigurationError(f"n is {n}; take 0 or more, or None for all")
-    if seed is not None:
-        return np.random.default_rng(seed).permutation(size)[:n]
-    if n is None or n >= size or label is None:
-        return np.arange(size)[:n]
-    y = label.numpy()
-    order = np.argsort(y, kind="stable")
-    turn = np.empty(size, np.int64)  # how many of its class come before a cloud
-    turn[order] = np.arange(size) - np.searchsorted(y[order], y[order])
-    return np.lexsort((y, turn))[:n]
-
-
-def fixed_subsets(M: int, N: int, names: tuple[str, ...], seed: int) -> Tensor | None:
-    """Choose N of M points of each cloud once and for all (K, N), by the clouds' names; None if all are wanted."""
-    if M == N:
-        return None
-    numbers = np.repeat(np.arange(M, dtype=np.float32)[:, None], 3, axis=1)
-    return torch.from_numpy(np.stack([draw_points(numbers, N, seed, n)[:, 0] for n in names]).astype(np.int64))
-
-
-def thin(clouds: CloudSet, num_points: int | None, seed: int, *, keep_more: bool) -> CloudSet:
-    """Bring clouds to `num_points`, or only up to it where more are to be kept for fresh subsets."""
-    stored = clouds.points.shape[1]
-    if num_points is None or (keep_more and stored >= num_points):
-        return clouds
-    return clouds.resample(num_points, seed=seed)
 
 
 def _check(*, num_points: int | None, batch_size: int, validation: float, test: float, up_axis: int | None) -> None:

@@ -5,12 +5,11 @@ from typing import Any, Literal
 import numpy as np
 
 from pcgen.datamodules._lazy import Lazy
+from pcgen.datamodules._splits import Source, thin
 from pcgen.datamodules.augmentations import Augmentation
-from pcgen.datamodules.clouds import CloudDataModule, Source, thin
+from pcgen.datamodules.clouds import CloudDataModule
 from pcgen.errors import ConfigurationError
-from pcgen.io import CloudSet, LazyClouds, read_clouds
-from pcgen.io.cloudset import warn_repeats
-from pcgen.io.reading import catalog
+from pcgen.io import CloudSet, LazyClouds, catalog, read_clouds, warn_repeats
 
 
 class PointClouds(CloudDataModule):
@@ -37,7 +36,9 @@ class PointClouds(CloudDataModule):
         augment: Changes to training clouds, in this order.
         resample: Draw a fresh subset of the stored points of each training cloud in every epoch.
         drop_last: Leave out a training batch smaller than the others.
-        up_axis: 0, 1 or 2; None takes the source's own.
+        up_axis: 0, 1 or 2; None takes the source's own. Of one's own HDF5 and `.npz` that is the attribute (or array)
+            `up_axis`; where there is none, as in any other container of `points` and `labels`, the axis stays unknown,
+            and what needs it (`RotateUp`) asks for it here.
         num_workers: Processes that gather; 0 is fastest for clouds in memory, by measurement.
         seed: Decides shuffling, fresh subsets and augmentations.
 

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcgen.datamodules._catalogue import CLASSES, FACTORS, PARTS, generate
+from pcgen.datamodules._splits import Source
 from pcgen.datamodules.augmentations import Augmentation
-from pcgen.datamodules.clouds import CloudDataModule, Source
+from pcgen.datamodules.clouds import CloudDataModule
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io import CloudSet
 

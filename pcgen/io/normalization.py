@@ -1,6 +1,6 @@
 """Normalisation of clouds: exact, recorded, invertible."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -68,16 +68,33 @@ class Normalization(Recorded):
             A fitted copy with `scope="set"`; itself otherwise.
 
         Raises:
-            DataError: If all points of the set are equal.
+            DataError: If all points of the set are equal, or one is not finite.
         """
         if self.scope != "set":
             return self
         clouds = _clouds(points)
-        center, scale = self._measure_set(clouds)
+        return self.fit_chunks(lambda: (clouds[i : i + _CHUNK] for i in range(0, len(clouds), _CHUNK)))
+
+    def fit_chunks(self, chunks: Callable[[], Iterable[ArrayLike]]) -> "Normalization":
+        """Learn the set's center and scale from clouds that come a chunk at a time.
+
+        Args:
+            chunks: Gives the clouds of the training split in chunks (k, N, 3), from the beginning at each call: one
+                pass finds the center, and for a ball a second one the farthest point.
+
+        Returns:
+            As `fit`, which gives the same for the same clouds.
+
+        Raises:
+            DataError: As `fit`.
+        """
+        if self.scope != "set":
+            return self
+        center, scale = self._measure_set(chunks)
         if not scale > 0:
             raise DataError("all points of the set are equal: there is no scale to normalise by")
         x, y, z = center.tolist()
-        return replace(self, center=(x, y, z), scale=float(scale) / self.radius)
+        return replace(self, center=(x, y, z), scale=scale / self.radius)
 
     def apply(self, points: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
         """Normalise clouds.
@@ -146,14 +163,18 @@ class Normalization(Recorded):
             raise DataError(f"all points of cloud {start + int(flat.argmax())} are equal: it has no size to scale by")
         return center, extent / self.radius
 
-    def _measure_set(self, clouds: NDArray[Any]) -> tuple[NDArray[np.float64], float]:
-        low = clouds.min((0, 1)).astype(np.float64)
-        high = clouds.max((0, 1)).astype(np.float64)
+    def _measure_set(self, chunks: Callable[[], Iterable[ArrayLike]]) -> tuple[NDArray[np.float64], float]:
+        low, high, total, count = np.full(3, np.inf), np.full(3, -np.inf), np.zeros(3), 0
+        for x in map(_clouds, chunks()):
+            low, high = np.minimum(low, x.min((0, 1))), np.maximum(high, x.max((0, 1)))
+            total += x.sum((0, 1), dtype=np.float64)
+            count += x.size // 3
+        if not count:
+            raise DataError("there is no cloud to fit the normalization to")
         if self.region == "box" or not (high > low).any():
             return (low + high) / 2, float((high - low).max() / 2)
-        parts = [clouds[i : i + _CHUNK] for i in range(0, len(clouds), _CHUNK)]
-        center = sum((p.sum((0, 1), dtype=np.float64) for p in parts), np.zeros(3)) / (clouds.size // 3)
-        return center, max(float(np.linalg.norm(p - center, axis=-1).max()) for p in parts)
+        center = total / count
+        return center, max(float(np.linalg.norm(x - center, axis=-1).max()) for x in map(np.asarray, chunks()))
 
 
 def _measure(x: NDArray[np.float64], region: Region) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -108,6 +108,14 @@ def test_normalisation_is_right_and_undone(cloud_file, scope, region, in_memory)
     assert data.offsets("test")[1].shape == (12,)
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_set_without_size_cannot_be_normalised(cloud_file, in_memory):
+    with h5py.File(cloud_file, "r+") as file:
+        file["points"][...] = 3
+    with pytest.raises(DataError, match="all points of the set are equal"):
+        make(cloud_file, scope="set", in_memory=in_memory)
+
+
 def test_statistics_come_from_the_training_split(cloud_file):
     before = make(cloud_file, scope="set").normalization
     with h5py.File(cloud_file, "r+") as file:

@@ -49,6 +49,32 @@ def test_undo_gives_back_what_was(clouds, scope, region):
     assert np.allclose(normalization.undo(x[3], center[3], scale[3]), back[3])
 
 
+@pytest.mark.parametrize("region", ["ball", "box"])
+@pytest.mark.parametrize("chunk", [1, 4, 600, 1000])
+def test_fitting_by_chunks_is_fitting_at_once(rng, region, chunk):
+    points = rng.normal(size=(600, 40, 3)).astype("f4") + 5
+    unfitted = Normalization(scope="set", region=region, radius=0.5)
+    fitted = unfitted.fit_chunks(lambda: (points[i : i + chunk] for i in range(0, 600, chunk)))
+    middle = points.mean((0, 1), dtype=float) if region == "ball" else (points.min((0, 1)) + points.max((0, 1))) / 2
+    distance = np.linalg.norm(points - middle, axis=-1) if region == "ball" else np.abs(points - middle)
+    assert np.allclose(fitted.center, middle, rtol=1e-6)
+    assert fitted.scale == pytest.approx(distance.max() / 0.5, rel=1e-6)
+    at_once = unfitted.fit(points)
+    assert np.allclose(fitted.center, at_once.center, rtol=1e-13)
+    assert fitted.scale == pytest.approx(at_once.scale, rel=1e-13)
+
+
+def test_fitting_by_chunks_refuses_what_fitting_at_once_refuses():
+    normalization = Normalization(scope="set")
+    with pytest.raises(DataError, match="all points of the set are equal"):
+        normalization.fit_chunks(lambda: iter([np.ones((2, 5, 3)), np.ones((1, 5, 3))]))
+    with pytest.raises(DataError, match="NaN"):
+        normalization.fit_chunks(lambda: iter([np.ones((2, 5, 3)), np.full((1, 5, 3), np.nan)]))
+    with pytest.raises(DataError, match="no cloud"):
+        normalization.fit_chunks(lambda: iter([]))
+    assert Normalization().fit_chunks(lambda: iter([])) == Normalization()
+
+
 def test_set_scope_learns_from_training_alone_and_keeps_sizes(rng):
     train = rng.normal(size=(600, 40, 3)) + 5
     test = 3 * rng.normal(size=(20, 40, 3))
