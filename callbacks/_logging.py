@@ -4,7 +4,7 @@ Every function is told what to log and finds out which loggers can take it. A lo
 has none for pictures) is passed over: the files in the run's folder are there in any case.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,21 @@ def run_folder(trainer: Trainer) -> Path:
 def batches_so_far(trainer: Trainer) -> int:
     """Give the step at which Lightning logs now; `global_step` counts each optimizer's, two a batch for a GAN."""
     return trainer.fit_loop.epoch_loop._batches_that_stepped  # noqa: SLF001 -- as Lightning's own callbacks do
+
+
+def last_step(trainer: Trainer) -> int:
+    """Give the step at which Lightning has put the last epoch's averages, so that rows of one epoch line up."""
+    return max(batches_so_far(trainer) - 1, 0)
+
+
+def log_final(trainer: Trainer, values: Mapping[str, float]) -> None:
+    """Send numbers of the final weights to every logger, beside the last epoch's; does nothing but on rank zero.
+
+    For `on_train_end`, when `LightningModule.log` is not allowed any more.
+    """
+    epoch = max(trainer.current_epoch - 1, 0)  # the last one, since by now the trainer has counted it
+    for logger in _loggers(trainer):
+        logger.log_metrics({**values, "epoch": epoch}, last_step(trainer))
 
 
 def log_image(trainer: Trainer, name: str, image: NDArray[np.uint8], step: int | None = None) -> None:

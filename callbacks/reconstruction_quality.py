@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from pcgen.base import DataModule, GenerativeModel
+from pcgen.callbacks._logging import log_final
 from pcgen.callbacks._sharing import gather_in_order, my_part, on_rank_zero, scorable
 from pcgen.errors import ConfigurationError
 from pcgen.metrics import ReconstructionScores
@@ -20,15 +21,17 @@ _CHUNK = 32  # dealt to the ranks whole: a product's last bit depends on how man
 class ReconstructionQuality(Callback):
     """Logs the Chamfer distance of clouds to their reconstructions and the coverage by reconstructions.
 
-    At the end of the chosen epochs' validation it logs `chamfer` (squared distances, mean over points, both directions
-    added), `reconstruction_coverage` (the share of the data whose nearest other cloud, among data and reconstructions,
-    is a reconstruction) and `own_reconstruction_coverage` under `train/` and `val/`; in a test under `train/` and
-    `test/`. The same clouds each time, without augmentation, so the gap between the two splits is that between what was
-    seen and what was not, measured at one and the same state of the weights.
+    At the end of the chosen epochs' validation, and at the end of fit for the final weights, it logs `chamfer` (squared
+    distances, mean over points, both directions added), `reconstruction_coverage` (the share of the data whose nearest
+    other cloud, among data and reconstructions, is a reconstruction) and `own_reconstruction_coverage` under `train/`
+    and `val/`; in a test under `train/` and `test/`. The same clouds each time, without augmentation, so the gap
+    between the two splits is that between what was seen and what was not, measured at one and the same state of the
+    weights.
 
     Args:
         num_clouds: Clouds of each split; as many as there are if it has fewer.
-        every_n_epochs: Score at the end of every n-th epoch's validation; 0 for tests alone.
+        every_n_epochs: Score at the end of every n-th epoch's validation, and at the end of fit in any case; 0 for the
+            end alone.
         coverage: Give the coverages, whose cost grows with the square of `num_clouds`.
     """
 
@@ -39,32 +42,43 @@ class ReconstructionQuality(Callback):
             )
         self.num_clouds, self.every_n_epochs, self.coverage = num_clouds, every_n_epochs, coverage
         self._clouds: dict[str, Tensor] = {}
+        self._scored_at = -1  # `global_step` of the weights that were scored last
         self._warned = False
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score at the chosen epochs, and whenever validation is asked for by itself."""
         due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if not trainer.sanity_checking and (due or trainer.state.fn != TrainerFn.FITTING):
-            self._log(trainer, pl_module, ("train", "val"))
+            self._scored_at = trainer.global_step
+            pl_module.log_dict(self._scores(trainer, pl_module, ("train", "val")), sync_dist=True)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score the final weights, unless the last validation has."""
+        if self._scored_at != trainer.global_step:
+            splits = ("train", "val") if sum(trainer.num_val_batches) else ("train",)
+            if scores := self._scores(trainer, pl_module, splits):
+                log_final(trainer, scores)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score on the test split, and on the training split beside it."""
-        self._log(trainer, pl_module, ("train", "test"))
+        pl_module.log_dict(self._scores(trainer, pl_module, ("train", "test")), sync_dist=True)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002 -- Lightning's signature
         """Let go of the clouds."""
         self._clouds.clear()
+        self._scored_at = -1
 
-    def _log(self, trainer: Trainer, pl_module: LightningModule, splits: tuple[str, ...]) -> None:
+    def _scores(self, trainer: Trainer, pl_module: LightningModule, splits: tuple[str, ...]) -> dict[str, float]:
+        """Give the splits' scores by the names they are logged under; none where there is nothing to score."""
         found = scorable(trainer, pl_module, "reconstruct")
         if isinstance(found, str):
             if not self._warned:
                 self._warned = True
                 warnings.warn(f"no scores of reconstructions: {found}", stacklevel=3)
-            return
-        for split in splits:
-            scores = self._score(trainer, *found, split)
-            pl_module.log_dict({f"{split}/{name}": value for name, value in scores.items()}, sync_dist=True)
+            return {}
+        return {
+            f"{split}/{name}": value for split in splits for name, value in self._score(trainer, *found, split).items()
+        }
 
     def _score(self, trainer: Trainer, model: GenerativeModel, datamodule: DataModule, split: str) -> dict[str, float]:
         if split not in self._clouds:

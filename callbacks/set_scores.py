@@ -10,7 +10,7 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from pcgen.base import DataModule, GenerativeModel
-from pcgen.callbacks._logging import log_table, run_folder
+from pcgen.callbacks._logging import last_step, log_final, log_table, run_folder
 from pcgen.callbacks._sharing import gather_in_order, on_rank_zero, progress_bar, scorable
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io.progress import Report
@@ -22,11 +22,12 @@ Row = tuple[dict[str, float], dict[str, tuple[float, float]]]
 class SetScores(Callback):
     """Draws samples and logs how they compare with real clouds: MMD, COV, 1-NNA under each distance, and JSD.
 
-    Logs `val/mmd_cd`, `val/cov_cd`, `val/1nna_cd`, `val/jsd` and `val/share_outside_ball` as fractions (a checkpoint
-    may be chosen by them: give `ModelCheckpoint` the same `every_n_epochs`), and under `oracle/…` the same scores of a
-    random training subset of the same size. At the end of fit and test it prints the table and writes `scores.json`
-    (`scores_test.json`) into the run's folder. The samples depend on the weights and the seed alone, not on the number
-    of processes, and training goes on as if none had been drawn.
+    Logs `val/mmd_cd`, `val/cov_cd`, `val/1nna_cd`, `val/jsd`, `val/share_outside_ball` (of the samples' points) and
+    `val/reference_share_outside_ball` as fractions (a checkpoint may be chosen by them: give `ModelCheckpoint` the same
+    `every_n_epochs`), and under `oracle/…` the same scores of a random training subset of the same size. At the end of
+    fit and test it prints the table and writes `scores.json` (`scores_test.json`) into the run's folder. The samples
+    depend on the weights and the seed alone, not on the number of processes, and training goes on as if none had been
+    drawn.
 
     Args:
         num_clouds: Samples and references; as many as there are if the split has fewer. The cost grows with its
@@ -79,10 +80,8 @@ class SetScores(Callback):
         if self._latest is None or self._latest[0] != trainer.global_step:
             scores = self._score(trainer, pl_module, "val")
             self._latest = None if scores is None else (trainer.global_step, scores)
-            if scores is not None and trainer.is_global_zero:
-                epoch = max(trainer.current_epoch - 1, 0)  # the last one, since by now the trainer has counted it
-                for logger in trainer.loggers:
-                    logger.log_metrics({**_named(scores, "val"), "epoch": epoch}, trainer.global_step)
+            if scores is not None:
+                log_final(trainer, _named(scores, "val"))
         self._write(trainer, "scores.json", "val")
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002 -- Lightning's signature
@@ -158,7 +157,7 @@ class SetScores(Callback):
         scores = self._latest[1]
         if not getattr(trainer, "fast_dev_run", False):
             scores.save(folder / file)
-        log_table(trainer, f"scores/{split}", *scores.plain_table())
+        log_table(trainer, f"scores/{split}", *scores.plain_table(), last_step(trainer))
 
     def _print(self, trainer: Trainer, title: str) -> None:
         if self._latest is not None and trainer.is_global_zero:

@@ -19,9 +19,10 @@ from pcgen.base import Batch, DataModule, GenerativeModel, verb
 from pcgen.callbacks import ReconstructionQuality, SetScores
 from pcgen.errors import ConfigurationError
 from pcgen.metrics import Scores, draw, evaluate_sets
+from pcgen.ops import chamfer_distance
 
 N = 16
-KEYS = ("mmd_cd", "cov_cd", "1nna_cd", "jsd", "share_outside_ball")
+KEYS = ("mmd_cd", "cov_cd", "1nna_cd", "jsd", "share_outside_ball", "reference_share_outside_ball")
 
 
 class Blobs(DataModule):
@@ -98,6 +99,23 @@ class Tiny(GenerativeModel):
         self.log("test/loss", nn.functional.mse_loss(self.reconstruct(batch.x), batch.x))
 
 
+class Adversarial(Tiny):
+    """Steps two optimizers a batch, so that `global_step` is twice the number of batches."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+
+    def configure_optimizers(self):
+        return [torch.optim.SGD(part.parameters(), lr=1e-2) for part in (self.encoder, self.decoder)]
+
+    def training_step(self, batch, index):
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+            self.manual_backward(Tiny.training_step(self, batch, index))
+            optimizer.step()
+
+
 class Mute(LightningModule):
     def __init__(self):
         super().__init__()
@@ -171,6 +189,14 @@ class TestSetScores:
         assert [row["epoch"] for row in scored] == ["2", "3"]
         assert scored[0]["val/mmd_cd"] != scored[1]["val/mmd_cd"]
         assert float(scored[0]["oracle/mmd_cd"]) == pytest.approx(float(scored[1]["oracle/mmd_cd"]), rel=1e-6)
+        losses = {row["epoch"]: row["step"] for row in metrics_file(tmp_path) if row["val/loss"]}
+        assert [row["step"] for row in scored] == [losses["2"], losses["3"]] == ["14", "19"]
+
+    def test_the_final_row_stands_beside_the_epochs_averages_with_two_optimizers_too(self, tmp_path):
+        trainer(tmp_path, SetScores(num_clouds=6, every_n_epochs=0), epochs=2).fit(Adversarial(), datamodule=Blobs())
+        rows = metrics_file(tmp_path)
+        (scored,) = [row for row in rows if row["val/mmd_cd"]]
+        assert scored["step"] == [row["step"] for row in rows if row["val/loss"]][-1] == "9"
 
     def test_the_end_alone_and_without_loggers(self, tmp_path):
         trainer(tmp_path, SetScores(num_clouds=6, every_n_epochs=0), logger=False).fit(Tiny(), datamodule=Blobs())
@@ -260,6 +286,27 @@ class TestReconstructionQuality:
             assert float(rows[-1][f"{split}/chamfer"]) == pytest.approx(expected, rel=1e-5)
             assert 0 <= float(rows[-1][f"{split}/own_reconstruction_coverage"]) <= 1
             assert float(rows[-1][f"{split}/reconstruction_coverage"]) <= 1
+
+    @pytest.mark.parametrize(("every", "epochs"), [(3, ["2", "3"]), (0, ["3"]), (1, ["0", "1", "2", "3"])])
+    def test_the_final_weights_are_scored_once_whatever_their_epoch(self, tmp_path, every, epochs):
+        callback = ReconstructionQuality(num_clouds=9, every_n_epochs=every, coverage=False)
+        model, data = Tiny(), Blobs()
+        trainer(tmp_path, callback).fit(model, datamodule=data)
+        rows = metrics_file(tmp_path)
+        scored = [row for row in rows if row["val/chamfer"]]
+        assert [row["epoch"] for row in scored] == epochs
+        losses = {row["epoch"]: row["step"] for row in rows if row["val/loss"]}
+        assert [row["step"] for row in scored] == [losses[epoch] for epoch in epochs]
+        for split in ("train", "val"):
+            x = data.take(split, 9).x
+            expected = chamfer_distance(x, model.reconstruct(x)).mean().item()
+            assert float(scored[-1][f"{split}/chamfer"]) == pytest.approx(expected, rel=1e-5)
+
+    def test_without_validation_the_training_split_is_scored_at_the_end(self, tmp_path):
+        trainer(tmp_path, ReconstructionQuality(num_clouds=9), limit_val_batches=0).fit(Tiny(), datamodule=Blobs())
+        (row,) = [row for row in metrics_file(tmp_path) if row.get("train/chamfer")]
+        assert row["epoch"] == "3"
+        assert "val/chamfer" not in row
 
     def test_test_logs_the_test_split(self, tmp_path):
         fit = trainer(tmp_path, ReconstructionQuality(coverage=False))
