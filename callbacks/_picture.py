@@ -1,8 +1,10 @@
 """What every picture callback shares: when it draws, where it writes, and that it never stops a training."""
 
+import csv
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -12,11 +14,20 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from pcgen.base import DataModule, GenerativeModel
-from pcgen.callbacks._logging import batches_so_far, log_clouds, log_image, run_folder
+from pcgen.callbacks._logging import last_step, log_clouds, log_image, log_table, run_folder
 from pcgen.errors import ConfigurationError
+from pcgen.io.files import atomic
 from pcgen.viz import Image, save_png
 
 SPLITS = ("train", "val", "test")
+
+
+class Table(NamedTuple):
+    """The numbers behind a picture: a file `<name>.csv` in the run's folder, and a table for the loggers."""
+
+    name: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
 
 
 class Drawing(NamedTuple):
@@ -25,10 +36,12 @@ class Drawing(NamedTuple):
     Attributes:
         image: (H, W, 3).
         clouds: Clouds (K, N, 3) to turn with the mouse where a logger can show them, or None.
+        table: What was drawn as numbers, or None.
     """
 
     image: Image
     clouds: NDArray[Any] | None = None
+    table: Table | None = None
 
 
 class Picture(Callback):
@@ -89,7 +102,7 @@ class Picture(Callback):
     def _publish(self, trainer: Trainer, model: LightningModule) -> None:
         if not self._ready:
             return
-        folder = run_folder(trainer) / "figures"  # on every rank: it is a broadcast
+        folder = run_folder(trainer)  # on every rank: it is a broadcast
         self._drawn = self._epoch
         if not trainer.is_global_zero:
             return
@@ -99,16 +112,28 @@ class Picture(Callback):
                 if drawing is not None and not getattr(
                     trainer, "fast_dev_run", False
                 ):  # which writes nothing, but does find bugs
-                    save_png(folder / self.name / f"epoch_{self._epoch:04d}.png", drawing.image)
-                    save_png(folder / f"{self.name}.png", drawing.image)
+                    self._write(folder, drawing)
                     self._log(trainer, drawing)
             except Exception as error:  # noqa: BLE001 -- whatever is wrong with a picture, hours of training go on
                 reason = f"{type(error).__name__}: {error}"
                 warn(trainer, f"no picture of {self.name} after epoch {self._epoch}: {reason}")
 
+    def _write(self, folder: Path, drawing: Drawing) -> None:
+        save_png(folder / "figures" / self.name / f"epoch_{self._epoch:04d}.png", drawing.image)
+        save_png(folder / "figures" / f"{self.name}.png", drawing.image)
+        if drawing.table is not None:
+            name, columns, rows = drawing.table
+            with (
+                atomic(folder / f"{name}.csv") as unfinished,
+                unfinished.open("w", newline="", encoding="utf-8") as file,
+            ):
+                csv.writer(file, lineterminator="\n").writerows([columns, *rows])
+
     def _log(self, trainer: Trainer, drawing: Drawing) -> None:
-        step = max(batches_so_far(trainer) - 1, 0)  # where Lightning puts this epoch's averages
+        step = last_step(trainer)
         log_image(trainer, f"figures/{self.name}", drawing.image, step)
+        if drawing.table is not None:
+            log_table(trainer, *drawing.table, step)
         if drawing.clouds is not None and len(drawing.clouds):
             log_clouds(trainer, f"clouds/{self.name}", drawing.clouds, step, up_axis=up_axis(trainer))
 

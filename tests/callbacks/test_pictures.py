@@ -20,8 +20,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from pcgen.base import Batch, DataModule, GenerativeModel, verb
-from pcgen.callbacks import Interpolations, LatentSpace, LossCurves, Reconstructions, Samples
+from pcgen.callbacks import Interpolations, LatentSpace, LatentUsage, LossCurves, Reconstructions, Samples, latent_usage
 from pcgen.errors import ConfigurationError
+from pcgen.metrics import draw
 
 N = 24
 SIZES = {"train": 32, "val": 12, "test": 0}
@@ -198,9 +199,15 @@ def test_samples_come_from_the_same_seed_each_time(tmp_path):
             seen.append(super().prior(n, generator=generator))
             return seen[-1]
 
-    train(tmp_path, [Samples(1, num_samples=4, seed=5)], model=Watched(), epochs=3)
-    assert len(seen) == 3
-    assert all(torch.equal(z, torch.randn(4, 3, generator=torch.Generator().manual_seed(5))) for z in seen)
+    model = Watched()
+    train(tmp_path, [Samples(1, num_samples=4, seed=5)], model=model, epochs=3)
+    pictured = seen.copy()
+    assert len(pictured) == 3
+    seen.clear()
+    draw(model, 4, 5)  # as `SetScores` and the command line draw
+    draw(model, 4, 6)
+    assert all(torch.equal(z, seen[0]) for z in pictured)
+    assert not torch.equal(*seen)
 
 
 @pytest.mark.parametrize("make", [Reconstructions, Interpolations, LatentSpace])
@@ -260,6 +267,44 @@ def test_a_latent_space_is_coloured_by_class_factor_or_nothing(tmp_path):
         train(tmp_path / name, callbacks, data=Tiny(labelled=labelled, factored=factored), epochs=1)
         pictures[name] = (tmp_path / name / "figures" / "latent_space.png").read_bytes()
     assert len(set(pictures.values())) == 4
+
+
+# ── latent usage ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Variational(LinearAE):
+    """Knows, after each validation, a KL for each of its dimensions."""
+
+    def on_validation_epoch_end(self):
+        self.kl_per_dimension = (self.current_epoch + 1) * torch.tensor([0.5, 0.001, 2.0])
+
+
+def test_latent_usage_is_drawn_written_and_logged(tmp_path, monkeypatch):
+    tables, titles = [], []
+    monkeypatch.setattr("pcgen.callbacks._picture.log_table", lambda trainer, *table: tables.append(table))
+    bars = latent_usage.draw_bars
+    monkeypatch.setattr(latent_usage, "draw_bars", lambda kl, **o: titles.append(o["title"]) or bars(kl, **o))
+    train(tmp_path, [LatentUsage(2)], model=Variational(), epochs=3)
+    assert figures(tmp_path) == [
+        "latent_usage.png", "latent_usage/epoch_0002.png", "latent_usage/epoch_0003.png",
+    ]  # fmt: skip
+    assert titles[0] == "2 of 3 latent dimensions are active, 5.0 nats in all (epoch 2)"
+    head, *rows = [line.split(",") for line in (tmp_path / "kl_per_dimension.csv").read_text().splitlines()]
+    assert head == ["dimension", "kl"]
+    assert [int(row[0]) for row in rows] == [0, 1, 2]  # in their order, not by size
+    assert [float(row[1]) for row in rows] == pytest.approx([1.5, 0.003, 6.0])
+    assert [(name, step) for name, _, _, step in tables] == [("kl_per_dimension", 7), ("kl_per_dimension", 11)]
+    assert tables[-1][1] == ("dimension", "kl")
+    assert [list(map(str, row)) for row in tables[-1][2]] == rows
+    assert not list(tmp_path.glob(".*part*"))
+
+
+def test_latent_usage_of_a_model_without_a_kl_is_nothing(tmp_path):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="no picture")
+        train(tmp_path, [LatentUsage(1)], epochs=1)
+    assert figures(tmp_path) == []
+    assert not (tmp_path / "kl_per_dimension.csv").exists()
 
 
 # ── loss curves ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -325,7 +370,7 @@ def test_a_fast_development_run_draws_and_writes_nothing(tmp_path):
 def test_a_config_can_write_the_callbacks_down():
     from jsonargparse import ArgumentParser
 
-    for kind in (Samples, Reconstructions, Interpolations, LatentSpace, LossCurves):
+    for kind in (Samples, Reconstructions, Interpolations, LatentSpace, LatentUsage, LossCurves):
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(kind, "picture")
         text = parser.dump(parser.get_defaults())
