@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pcgen.base import Batch
-from pcgen.datamodules import Jitter, PointClouds, RotateUp, Shapes
+from pcgen.datamodules import Jitter, ModelNet, PointClouds, RotateUp, Shapes
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.recipe import build, describe
 
@@ -220,5 +220,15 @@ def test_real_chairs(real_data):
     assert batch.x.norm(dim=-1).amax(1).sub(1).abs().max() < 1e-5
 
 
-def test_one_class_name_serves_all_modules():
-    assert Shapes().class_names[:2] == ("bed", "chair")
+@pytest.mark.parametrize(
+    ("variant", "common"),
+    [
+        (10, ["bed", "chair", "desk", "sofa", "table"]),
+        (40, ["bed", "chair", "desk", "lamp", "sofa", "stool", "table"]),
+    ],
+)
+def test_one_list_of_classes_serves_shapes_and_modelnet(tmp_path, variant, common):
+    assert sorted(set(Shapes().class_names) & set(ModelNet(str(tmp_path), variant).class_names)) == common
+    backwards = common[::-1]  # labels follow the list that was asked for
+    assert Shapes(classes=backwards).class_names == tuple(backwards)
+    assert ModelNet(str(tmp_path), variant, classes=backwards).class_names == tuple(backwards)
