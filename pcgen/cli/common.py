@@ -3,8 +3,6 @@
 import argparse
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -13,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcgen.errors import ConfigurationError
+from pcgen.io.progress import progress as progress  # noqa: PLC0414 -- the verbs take it from here
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -324,26 +323,3 @@ def is_abstract(cls: type) -> bool:
 def say(text: str) -> None:
     """Tell the user, on standard error: standard output is for results."""
     sys.stderr.write(text + "\n")
-
-
-@contextmanager
-def progress(description: str) -> Iterator[Any]:
-    """Show a bar with the remaining time while work goes on; yields a function of (done, total)."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda done, total: None  # noqa: ARG005 -- nobody watches
-        return
-    columns = (TextColumn(description), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
