@@ -7,6 +7,7 @@ Where it differs, and why:
 - A cloud is a set, so the likelihood of its points is replaced by the Chamfer sum over 2α² (both directions, squared
   distances): the Gaussian log-likelihood of every point under its nearest point of the other cloud, up to a constant.
 - α may be a constant or come from the decoder for every point and axis (`pcgen.losses`).
+- Constants are left out: `elbo` compares models of one reconstruction loss and scale, not across them.
 - Everything is a *sum* over the dimensions of one datum and a mean over the batch. With a mean Chamfer distance
   instead, the KL term would weigh 2N times too much and the posterior would collapse.
 """
@@ -20,8 +21,10 @@ from torch import Tensor, nn
 from pcgen.base import Batch, GenerativeModel, OptimizerFactory, SchedulerFactory, in_chunks, verb
 from pcgen.errors import ConfigurationError
 from pcgen.losses import ChamferReconstruction, Reconstruction
-from pcgen.metrics import KLPerDimension
+from pcgen.metrics import KLPerDimension, MeanOverData
 from pcgen.nets import Decoder, Encoder, MLPDecoder, PointNetEncoder
+
+TERMS = ("loss", "reconstruction", "kl")
 
 
 class VAE(GenerativeModel):
@@ -59,7 +62,7 @@ class VAE(GenerativeModel):
         self.log_variance = nn.Linear(self.encoder.out_features, self.latent_dim)
         self.monte_carlo_samples = monte_carlo_samples
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        self.val_kl = KLPerDimension(self.latent_dim)
+        self.mean_terms, self.mean_kl = MeanOverData(len(TERMS)), KLPerDimension(self.latent_dim)
 
     # ── networks ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -70,16 +73,20 @@ class VAE(GenerativeModel):
 
     # ── objective ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def terms(self, x: Tensor) -> dict[str, Tensor]:
+    def terms(self, x: Tensor, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Compute the terms of the objective for data (B, …).
+
+        Args:
+            x: Data.
+            generator: Draws ε; None takes `step_generator()`.
 
         Returns:
             `reconstruction` E_q[−log p(x | z)] up to a constant, a scalar; `kl_per_dimension` (B, Z) in nats; `kl`,
             its sum over the dimensions and mean over the batch; `loss` = reconstruction + kl = −ELBO.
         """
-        mu, log_var = self.posterior(x)  # (B, Z)
+        mu, log_var = (moment.float() for moment in self.posterior(x))  # (B, Z); half precision is too coarse for a KL
         m = self.monte_carlo_samples
-        eps = torch.randn(m, *mu.shape, device=mu.device, dtype=mu.dtype)
+        eps = torch.randn(m, *mu.shape, generator=generator or self.step_generator()).to(mu)
         z = mu + (0.5 * log_var).exp() * eps  # (m, B, Z): z = μ + σ ε
         prediction = self.decoder(z.flatten(0, 1))  # (m·B, …)
         reconstruction = self.reconstruction(prediction, x.repeat(m, *[1] * (x.ndim - 1))).mean()
@@ -108,52 +115,51 @@ class VAE(GenerativeModel):
 
     # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 -- Lightning's signature
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Give −ELBO of a batch and log its terms."""
-        terms = self.terms(batch.x)
-        self._log_terms("train", terms, len(batch.x))
+        terms = self.terms(batch.x, generator=self.step_generator(batch_idx))
+        named: dict[str, Any] = {f"train/{name}": terms[name].detach() for name in TERMS}
+        self.log_dict(named, batch_size=len(batch.x), on_step=False, on_epoch=True, sync_dist=True)
+        self.log("loss", named["train/loss"], prog_bar=True, logger=False, batch_size=len(batch.x))
         return terms["loss"]
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 -- Lightning's signature
-        """Log the ELBO's terms and gather the KL of every latent dimension."""
-        self._evaluate("val", batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Gather the ELBO's terms and the KL of every latent dimension."""
+        self._evaluate(batch, batch_idx)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 -- Lightning's signature
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Do as in validation, on the test split."""
-        self._evaluate("test", batch)
+        self._evaluate(batch, batch_idx)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 -- Lightning's signature
         """Reconstruct a batch."""
         return self.reconstruct(batch.x)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the active units and warn of a collapsed posterior."""
-        self._log_units("val")
+        """Log the ELBO, its terms and the active units, and warn of a collapsed posterior."""
+        self._log_evaluation("val")
 
     def on_test_epoch_end(self) -> None:
-        """Log the active units."""
-        self._log_units("test")
+        """Do as in validation."""
+        self._log_evaluation("test")
 
-    def _evaluate(self, stage: str, batch: Batch) -> None:
-        terms = self.terms(batch.x)
-        self._log_terms(stage, terms, len(batch.x))
-        self.log(f"{stage}/elbo", -terms["loss"], batch_size=len(batch.x), sync_dist=True)
-        self.val_kl.update(terms["kl_per_dimension"])
+    def _evaluate(self, batch: Batch, batch_idx: int) -> None:
+        terms = self.terms(batch.x, generator=self.step_generator(batch_idx))
+        self.mean_terms.update(torch.stack([terms[name] for name in TERMS]), len(batch.x))
+        self.mean_kl.update(terms["kl_per_dimension"])
 
-    def _log_terms(self, stage: str, terms: dict[str, Tensor], batch_size: int) -> None:
-        named: dict[str, Any] = {f"{stage}/{k}": terms[k].detach() for k in ("loss", "reconstruction", "kl")}
-        self.log_dict(named, batch_size=batch_size, on_step=False, on_epoch=True, sync_dist=True)
-        if stage == "train":
-            self.log("loss", named["train/loss"], prog_bar=True, logger=False, batch_size=batch_size)
-
-    def _log_units(self, stage: str) -> None:
-        kl = self.val_kl.compute()  # (Z,)
-        self.val_kl.reset()
+    def _log_evaluation(self, stage: str) -> None:
+        means, kl = dict(zip(TERMS, self.mean_terms.compute(), strict=True)), self.mean_kl.compute()  # kl (Z,)
+        self.mean_terms.reset()
+        self.mean_kl.reset()
         self.kl_per_dimension = kl
         active = int((kl > KLPerDimension.ACTIVE).sum())
-        self.log(f"{stage}/active_units", float(active), sync_dist=False, rank_zero_only=False)
-        # In the first epoch an untrained encoder may know as little as a collapsed one.
-        if active == 0 and not self.trainer.sanity_checking and (stage == "test" or self.current_epoch > 0):
+        # Every process has the same values already.
+        self.log_dict({f"{stage}/{name}": value for name, value in means.items()}, sync_dist=False)
+        self.log_dict({f"{stage}/elbo": -means["loss"], f"{stage}/active_units": float(active)}, sync_dist=False)
+        # In the first of several epochs an untrained encoder may know as little as a collapsed one.
+        early = stage == "val" and self.current_epoch == 0 and self.trainer.max_epochs != 1
+        if active == 0 and not self.trainer.sanity_checking and not early and self.trainer.is_global_zero:
             warnings.warn(
                 f"the posterior has collapsed: none of the {self.latent_dim} latent dimensions has a KL above "
                 f"{KLPerDimension.ACTIVE} nats, so the decoder ignores its code; let the reconstruction weigh more "

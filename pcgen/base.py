@@ -5,6 +5,7 @@ Callbacks and commands know models and data only through this file. See `pcgen.r
 """
 
 import functools
+import hashlib
 import importlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
@@ -16,11 +17,11 @@ from torch import Tensor
 
 from pcgen import __version__
 from pcgen.errors import UnsupportedOperationError
-from pcgen.recipe import Recorded, describe
+from pcgen.recipe import Recorded, describe, plain_numbers
 
 CHECKPOINT_KEY = "pcgen"
 CHECKPOINT_FORMAT = 1
-RANDOM_KEY = "pcgen_random"
+NOISE_KEY = "pcgen_noise_seed"
 
 OptimizerFactory = Callable[[Iterable[Any]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], torch.optim.lr_scheduler.LRScheduler]
@@ -94,13 +95,15 @@ def verb(method: F) -> F:
 
     @functools.wraps(method)
     def wrapper(self: "GenerativeModel", *args: Any, **kwargs: Any) -> Any:
-        moved = [a.to(self.like) if isinstance(a, Tensor) else a for a in args]
-        asked = torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in moved)
+        args = tuple(a.to(self.like) if isinstance(a, Tensor) else a for a in args)
+        kwargs = {k: a.to(self.like) if isinstance(a, Tensor) else a for k, a in kwargs.items()}
+        given = (*args, *kwargs.values())
+        asked = torch.is_grad_enabled() and any(isinstance(a, Tensor) and a.requires_grad for a in given)
         modes = [(m, m.training) for m in self.modules()]
         self.eval()
         try:
             with torch.set_grad_enabled(asked):
-                return method(self, *moved, **kwargs)
+                return method(self, *args, **kwargs)
         finally:
             for module, mode in modes:
                 module.training = mode
@@ -120,6 +123,7 @@ class GenerativeModel(Recorded, LightningModule):
         kl_per_dimension: Mean KL (Z,) of each latent dimension at the last evaluation, in nats; None for a model that
             has none, or was not evaluated yet.
         data_info: `DataModule.info()` of the training data, once it is known; kept in the checkpoint.
+        noise_seed: Of `step_generator`; taken from torch's global seed at the first step, kept in the checkpoint.
         optimizer: Makes the optimizer from parameters.
         lr_scheduler: Makes the learning-rate schedule from the optimizer, stepped once an epoch, or None.
     """
@@ -131,7 +135,7 @@ class GenerativeModel(Recorded, LightningModule):
     chunk_size: int = 64  # data a verb handles at once: bounds memory, changes nothing else
     optimizer: OptimizerFactory
     lr_scheduler: SchedulerFactory | None = None
-    _random: dict[str, Any] | None = None
+    noise_seed: int | None = None
 
     @property
     def like(self) -> Tensor:
@@ -229,6 +233,28 @@ class GenerativeModel(Recorded, LightningModule):
             entry["monitor"] = getattr(scheduler, "monitor", "val/loss")
         return {"optimizer": optimizer, "lr_scheduler": entry}
 
+    def step_generator(self, batch_idx: int = 0) -> torch.Generator:
+        """Give the generator of this step's noise.
+
+        It depends on the seed, the process, the step and the stage alone. So a resumed run repeats what an
+        uninterrupted one would have drawn, the processes of a distributed run draw different noise, and validating
+        more often does not change the training.
+
+        Args:
+            batch_idx: Of the batch, as the step is told.
+
+        Returns:
+            A generator on the CPU; draw there and move the noise.
+        """
+        if self._trainer is None:  # a bare loop, in which nobody counts the steps: torch's global state does
+            return torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        if self.noise_seed is None:
+            self.noise_seed = torch.initial_seed() % 2**63
+        step = (self.trainer.current_epoch, self.trainer.global_step) if self.training else (0, 0)
+        place = (self.noise_seed, self.training, self.trainer.global_rank, *step, batch_idx)
+        state = hashlib.blake2b(repr(place).encode(), digest_size=8).digest()
+        return torch.Generator().manual_seed(int.from_bytes(state, "little") >> 1)
+
     # ── what a checkpoint says ────────────────────────────────────────────────────────────────────────────────────
 
     def setup(self, stage: str) -> None:
@@ -242,23 +268,16 @@ class GenerativeModel(Recorded, LightningModule):
             logger.log_hyperparams({k: v for k, v in self.card().items() if k != "format"})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add how the model was made, as plain data, and the random state, so that resuming is exact."""
+        """Add how the model was made, as plain data, and the seed of its noise, so that resuming is exact."""
         checkpoint[CHECKPOINT_KEY] = self.card()
-        devices = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else []
-        checkpoint[RANDOM_KEY] = {"cpu": torch.get_rng_state(), "cuda": devices}
+        checkpoint[NOISE_KEY] = self.noise_seed
+        for key in ("optimizer_states", "lr_schedulers", "callbacks"):  # a learning rate may be a NumPy number
+            if key in checkpoint:
+                checkpoint[key] = plain_numbers(checkpoint[key])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random state until the training goes on."""
-        self._random = checkpoint.get(RANDOM_KEY)
-
-    def on_train_start(self) -> None:
-        """Take up the random state where the checkpoint left it."""
-        if self._random is None:
-            return
-        torch.set_rng_state(self._random["cpu"].cpu())
-        if len(self._random["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all([state.cpu() for state in self._random["cuda"]])
-        self._random = None
+        """Go on with the noise that the training began with."""
+        self.noise_seed = checkpoint.get(NOISE_KEY)
 
     def card(self) -> dict[str, Any]:
         """Return everything needed to make this model again, besides its weights."""

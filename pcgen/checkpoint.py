@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from pcgen.base import CHECKPOINT_FORMAT, CHECKPOINT_KEY, GenerativeModel
-from pcgen.errors import CheckpointError
+from pcgen.errors import CheckpointError, PcgenError
 from pcgen.recipe import build
 
 PathLike = str | Path
@@ -33,16 +33,45 @@ def load(path: PathLike, *, map_location: Any = "cpu", trust: bool = False) -> G
     """
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file, map_location=map_location)
-    card = checkpoint[CHECKPOINT_KEY]
+    weights = checkpoint.get("state_dict")
+    if not isinstance(weights, dict):
+        raise CheckpointError(f"{file} holds no weights (state_dict)")
+    # First without memory: a record that claims a huge network is refused before anything is allocated.
+    with torch.device("meta"):
+        skeleton = _build(checkpoint, file, trust=trust)
+    _check_weights(skeleton, weights, file)
+    model = _build(checkpoint, file, trust=trust)
+    model.load_state_dict(weights)
+    model.data_info = checkpoint[CHECKPOINT_KEY].get("data")
+    place = torch.device(map_location) if isinstance(map_location, str | torch.device) else _device_of(weights)
+    return model.to(place).eval()
+
+
+def _build(checkpoint: dict[str, Any], file: Path, *, trust: bool) -> GenerativeModel:
     try:
-        model = build(card["model"], trust=trust)
-    except CheckpointError as error:
-        raise CheckpointError(f"{file}: {error}") from error
+        model = build(checkpoint[CHECKPOINT_KEY].get("model"), trust=trust)
+    except (PcgenError, TypeError, ValueError, AttributeError, KeyError, RuntimeError, IndexError) as error:
+        raise CheckpointError(f"{file}: {_first_line(error)}") from error
     if not isinstance(model, GenerativeModel):
         raise CheckpointError(f"{file}: its record is of a {type(model).__name__}, not of a generative model")
-    _load_weights(model, checkpoint, file)
-    model.data_info = card.get("data")
-    return model.to(torch.device(map_location) if isinstance(map_location, str) else model.device).eval()
+    return model
+
+
+def _check_weights(skeleton: GenerativeModel, weights: dict[str, Any], file: Path) -> None:
+    """Compare names and shapes of the weights with those of the model that the record describes."""
+    wanted = {name: tuple(value.shape) for name, value in skeleton.state_dict().items()}
+    given = {name: tuple(getattr(value, "shape", ())) for name, value in weights.items()}
+    wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
+    if wrong:
+        name = wrong[0]
+        raise CheckpointError(
+            f"{file}: the weights do not fit the model it names: {name} is {given.get(name, 'missing')} and should be "
+            f"{wanted.get(name, 'absent')} ({len(wrong)} of {len(wanted)} differ)"
+        )
+
+
+def _device_of(weights: dict[str, Any]) -> torch.device:
+    return next((w.device for w in weights.values() if isinstance(w, torch.Tensor)), torch.device("cpu"))
 
 
 def read_checkpoint(path: PathLike, *, map_location: Any = "cpu") -> dict[str, Any]:
@@ -59,7 +88,7 @@ def read_checkpoint(path: PathLike, *, map_location: Any = "cpu") -> dict[str, A
         checkpoint = torch.load(file, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_why_refused(file, error)) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, IndexError, AttributeError, TypeError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
         raise CheckpointError(
             f"{file} cannot be read as a checkpoint: it is truncated or of another kind ({_first_line(error)})"
         ) from error
@@ -92,20 +121,9 @@ def find_checkpoint(path: PathLike) -> Path:
     return next((p for p in found if p.stem == "last"), found[-1])
 
 
-def _load_weights(model: GenerativeModel, checkpoint: dict[str, Any], file: Path) -> None:
-    weights = checkpoint.get("state_dict")
-    if not isinstance(weights, dict):
-        raise CheckpointError(f"{file} holds no weights (state_dict)")
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:3]]
-        raise CheckpointError(f"{file}: the weights do not fit the model it names: {' '.join(lines)}") from error
-
-
 def _why_refused(file: Path, error: Exception) -> str:
     text = str(error)
-    if "GLOBAL" in text or "Unsupported" in text or "WeightsUnpickler" in text:
+    if "GLOBAL " in text or "Unsupported global" in text or "Unsupported class" in text:
         return (
             f"{file} holds pickled objects, which can run code when they are loaded, and is refused; "
             "a checkpoint of pcgen holds tensors and plain values alone"

@@ -67,10 +67,10 @@ def describe(value: Any, *, where: str = "value") -> Any:
     Raises:
         ConfigurationError: If something cannot be written down, with its place and the remedy.
     """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
     if isinstance(value, PurePath):
-        return str(value)
+        value = str(value)
+    if value is None or isinstance(value, bool | int | float | str) or _is_numpy_number(value):
+        return _scalar(value)
     if isinstance(value, list | tuple | set | frozenset):
         return [describe(v, where=f"{where}[{i}]") for i, v in enumerate(value)]
     if isinstance(value, Mapping):
@@ -88,6 +88,27 @@ def describe(value: Any, *, where: str = "value") -> Any:
         )
     init_args = {k: describe(v, where=f"{where}.{k}") for k, v in arguments.items()}
     return {"class_path": class_path(cls), "init_args": init_args}
+
+
+def plain_numbers(value: Any) -> Any:
+    """Copy containers of tensors and plain values with every NumPy number made plain; all else stays as it is."""
+    if isinstance(value, dict):
+        return {plain_numbers(k): plain_numbers(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(plain_numbers(v) for v in value)
+    return _scalar(value) if _is_numpy_number(value) else value
+
+
+def _scalar(value: Any) -> Any:
+    """Give the plain value: np.float64 is a float too, but one that only a pickle can hold."""
+    if _is_numpy_number(value):
+        value = value.item()
+    plain = next((kind for kind in (bool, int, float, str) if isinstance(value, kind)), None)
+    return value if plain is None else plain(value)
+
+
+def _is_numpy_number(value: Any) -> bool:
+    return type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0
 
 
 def _partial_class(value: "functools.partial[Any]", where: str) -> type:

@@ -5,6 +5,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pytorch_lightning import Trainer
@@ -12,6 +13,7 @@ from pytorch_lightning import Trainer
 import pcgen
 from pcgen.datamodules import Shapes
 from pcgen.errors import CheckpointError
+from pcgen.losses import ChamferReconstruction
 from pcgen.models import VAE
 from pcgen.nets import MLPDecoder, PointNetEncoder
 from pcgen.recipe import describe
@@ -169,8 +171,57 @@ def test_weights_that_do_not_fit(trained, tmp_path):
     def edit(content):
         content["state_dict"].pop("mean.weight")
 
-    with pytest.raises(CheckpointError, match=r"do not fit.*mean\.weight"):
+    with pytest.raises(CheckpointError, match=r"do not fit.*mean\.weight is missing and should be \(4, 16\)"):
         pcgen.load(change(trained, tmp_path, edit))
+
+
+def test_a_record_of_a_huge_network_is_refused_before_it_takes_memory(trained, tmp_path):
+    def edit(content):
+        content["pcgen"]["model"]["init_args"]["decoder"]["init_args"]["num_points"] = 10**11
+
+    with pytest.raises(CheckpointError, match=r"decoder\.layers.*300000000000"):
+        pcgen.load(change(trained, tmp_path, edit))
+
+
+def broken_cards():
+    deep = {"class_path": "pcgen.nets.MLPDecoder", "init_args": {}}
+    for _ in range(150):
+        deep = {"deeper": deep}
+    return {
+        "no model": lambda card: card.pop("model"),
+        "a number for a part": lambda card: card["model"]["init_args"].update(decoder=3),
+        "deep nesting": lambda card: card["model"]["init_args"].update(encoder=deep),
+        "a value out of range": lambda card: card["model"]["init_args"].update(monte_carlo_samples=-1),
+        "a list for a record": lambda card: card.update(model=[1, 2]),
+    }
+
+
+@pytest.mark.parametrize("name", broken_cards())
+def test_malformed_records_are_one_error_that_names_the_file(trained, tmp_path, name):
+    with pytest.raises(CheckpointError, match=r"changed\.ckpt"):
+        pcgen.load(change(trained, tmp_path, lambda content: broken_cards()[name](content["pcgen"])))
+
+
+@pytest.mark.parametrize("place", ["cpu", torch.device("cpu"), None])
+def test_map_location(trained, place):
+    assert pcgen.load(trained[1], map_location=place).device.type == "cpu"
+    if torch.cuda.is_available():
+        assert pcgen.load(trained[1], map_location=torch.device("cuda")).device.type == "cuda"
+
+
+def test_numpy_hyperparameters_end_in_a_checkpoint_that_loads(tmp_path):
+    model = VAE(
+        PointNetEncoder((8,)), MLPDecoder(np.int64(4), 24, (16,)), ChamferReconstruction(np.sqrt(0.01)),
+        optimizer=functools.partial(torch.optim.SGD, lr=np.float64(1e-4)),
+    )  # fmt: skip
+    data = Shapes(num_points=32, train_size=8, val_size=8, test_size=8, batch_size=8)
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, default_root_dir=tmp_path, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(model, data)
+    loaded = pcgen.load(trainer.checkpoint_callback.best_model_path)
+    assert type(loaded.reconstruction.scale) is float
 
 
 def test_a_later_format(trained, tmp_path):

@@ -1,6 +1,7 @@
 import copy
 import functools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -24,6 +25,14 @@ class Child(Part):
 
 def test_records_what_was_given_and_what_was_not():
     assert describe(Part(1, c=[3], d="x"))["init_args"] == {"a": 1, "b": 2, "c": [3], "d": "x"}
+
+
+def test_numpy_numbers_become_plain_ones():
+    written = describe(
+        {"a": np.float64(0.5), "b": np.float32(0.25), "c": np.int64(3), "d": np.bool_(True), "e": np.str_("x")}
+    )
+    assert written == {"a": 0.5, "b": 0.25, "c": 3, "d": True, "e": "x"}
+    assert [type(v) for v in written.values()] == [float, float, int, bool, str]
 
 
 def test_a_subclass_records_its_own_arguments():

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pcgen.metrics.evaluation import SetEvaluator as SetEvaluator
     from pcgen.metrics.evaluation import evaluate_sets as evaluate_sets
     from pcgen.metrics.latent import KLPerDimension as KLPerDimension
+    from pcgen.metrics.means import MeanOverData as MeanOverData
     from pcgen.metrics.pairs import DISTANCES as DISTANCES
     from pcgen.metrics.protocol import Protocol as Protocol
     from pcgen.metrics.protocol import ball_radius as ball_radius
@@ -25,6 +26,7 @@ _HOME = {
     "DISTANCES": "pairs",
     "GenerationScores": "clouds",
     "KLPerDimension": "latent",
+    "MeanOverData": "means",
     "Protocol": "protocol",
     "ReconstructionScores": "clouds",
     "Scores": "scores",

@@ -31,6 +31,7 @@ class FoldingDecoder(Decoder):
         depth: Number of per-point residual layers.
         code_widths: Layers of the network that turns a code into scales and shifts.
         frequencies: Octaves of sinusoids of the template's coordinates.
+        batch_norm: Normalise the layers on the code over the batch.
         extra_channels: Further values per point (3 for a learned output scale).
     """
 
@@ -42,6 +43,7 @@ class FoldingDecoder(Decoder):
         depth: int = 4,
         code_widths: Sequence[int] = (256, 256),
         frequencies: int = 4,
+        batch_norm: bool = True,
         extra_channels: int = 0,
     ) -> None:
         super().__init__()
@@ -49,7 +51,7 @@ class FoldingDecoder(Decoder):
         self.latent_dim, self.num_points, self.extra_channels = latent_dim, num_points, extra_channels
         self.width, self.depth, self.frequencies = width, depth, frequencies
         self.sample_shape = (num_points, 3)
-        self.code = MLP(latent_dim, code_widths, 2 * width * depth, batch_norm=True)
+        self.code = MLP(latent_dim, code_widths, 2 * width * depth, batch_norm=batch_norm)
         self.stem = nn.Linear(3 + 6 * frequencies, width)
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.out = nn.Linear(width, 3 + extra_channels)
@@ -77,8 +79,8 @@ def ball_points(n: int) -> Tensor:
     """Spread n points evenly in the unit ball: a golden spiral of directions at radii of equal volume.
 
     Returns:
-        (n, 3) float32. The radii follow the additive golden-ratio sequence, so that neighbours on the spiral lie at
-        different depths.
+        (n, 3) float32. The radii follow the additive sequence of √2, so that neighbours on the spiral lie at different
+        depths.
     """
     i = torch.arange(n, dtype=torch.float64)
     golden = (1 + math.sqrt(5)) / 2

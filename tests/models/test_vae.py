@@ -29,11 +29,10 @@ def test_kl_against_torch_distributions():
 def test_the_objective_is_minus_the_elbo_with_sums_over_one_datum_and_a_mean_over_the_batch():
     model = small(reconstruction=ChamferReconstruction(0.1)).eval()
     x = torch.rand(6, 30, 3)
-    torch.manual_seed(3)
-    terms = model.terms(x)
+    terms = model.terms(x, generator=torch.Generator().manual_seed(3))
     mu, log_var = model.posterior(x)
-    torch.manual_seed(3)
-    z = mu + (0.5 * log_var).exp() * torch.randn(1, *mu.shape)[0]
+    eps = torch.randn(1, *mu.shape, generator=torch.Generator().manual_seed(3))[0]
+    z = mu + (0.5 * log_var).exp() * eps
     y = model.decoder(z)
     total = 0.0
     for i in range(6):  # datum by datum, in float64
@@ -44,6 +43,25 @@ def test_the_objective_is_minus_the_elbo_with_sums_over_one_datum_and_a_mean_ove
     assert terms["loss"].item() == pytest.approx(total, rel=1e-5)
     assert terms["loss"].item() == pytest.approx((terms["reconstruction"] + terms["kl"]).item())
     assert terms["kl_per_dimension"].shape == (6, 4)
+
+
+def test_half_precision_does_not_reach_the_kl():
+    model = small().eval()
+    x = torch.rand(6, 30, 3)
+    exact = model.terms(x)["kl_per_dimension"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        terms = model.terms(x)
+    assert terms["kl_per_dimension"].dtype == torch.float32
+    assert (terms["kl_per_dimension"] >= -1e-6).all()
+    torch.testing.assert_close(terms["kl_per_dimension"], exact, rtol=0.2, atol=0.02)
+    terms["loss"].backward()
+
+
+def test_verbs_take_their_arguments_by_name():
+    model = small()
+    x = torch.rand(3, 11, 3, dtype=torch.float64)
+    assert torch.equal(model.encode(x=x), model.encode(x))
+    assert model.decode(z=torch.zeros(1, 4, requires_grad=True)).requires_grad
 
 
 def test_monte_carlo_samples_are_averaged_and_lower_the_variance():
@@ -203,7 +221,7 @@ def test_kl_per_dimension_is_a_mean_over_data_not_over_batches():
     metric = KLPerDimension(2)
     metric.update(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
     metric.update(torch.tensor([[5.0, 0.3]]))
-    torch.testing.assert_close(metric.compute(), torch.tensor([3.0, 0.1], dtype=torch.float64))
+    torch.testing.assert_close(metric.compute(), torch.tensor([3.0, 0.1]))
 
 
 def test_learns_to_tell_shapes_apart():

@@ -125,7 +125,6 @@ def test_networks_learn():
         loss.backward()
         if step == 0:
             first = loss.item()
-            # the two biases before a batch normalisation of z are the only ones without a say
             assert all(p.grad is not None and p.grad.abs().max() > 0 for p in net.parameters())
         optimizer.step()
     assert loss.item() < 0.05 * first
