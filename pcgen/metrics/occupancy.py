@@ -73,15 +73,14 @@ def cloud_occupancy(clouds: Tensor, *, resolution: int = 28) -> Tensor:
 
     Returns:
         (S, C) int32, C the number of centres inside the ball, in the order of their indices along x, y, z. A point
-        midway between centres counts at the first of them. A point farther from the origin than the ball is wide
-        counts where its projection onto the ball does.
+        midway between centres counts at the first of them.
     """
     _check(clouds)
     grid = _grid(resolution).to(in_double(clouds[:0]).device)
     cells = int(grid.inside.sum())
     counts = clouds.new_zeros(len(clouds), cells, dtype=torch.int32)
     for i, cloud in enumerate(clouds):  # one at a time: float64 copies of a whole set would be large
-        counts[i] = _nearest_slots(_brought_near(in_double(cloud)), resolution, grid).bincount(minlength=cells)
+        counts[i] = _nearest_slots(in_double(cloud), resolution, grid).bincount(minlength=cells)
     return counts
 
 
@@ -114,17 +113,6 @@ class _Grid(NamedTuple):
 
     def to(self, device: torch.device) -> "_Grid":
         return _Grid(*(tensor.to(device) for tensor in self))
-
-
-def _brought_near(points: Tensor) -> Tensor:
-    """Put points (P, 3) beyond twice the ball's radius onto the ball.
-
-    Which of the surface's centres is nearest out there has no meaning, and finding it takes a look at every column.
-    """
-    largest = points.abs().amax(-1, keepdim=True)
-    unit = torch.nn.functional.normalize(points / largest.clamp(min=RADIUS), dim=-1)  # no square overflows
-    far = torch.linalg.vector_norm(points, dim=-1, keepdim=True) > 2 * RADIUS
-    return torch.where(far, RADIUS * unit, points)
 
 
 def _nearest_slots(points: Tensor, resolution: int, grid: _Grid) -> Tensor:
