@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pcgen.cli import common
 from pcgen.errors import ConfigurationError
 
@@ -171,11 +173,10 @@ def _number(sets: _Sets, asked: int | None) -> int:
 
 
 def _subset(clouds: "Tensor", n: int, seed: int) -> "Tensor":
-    import torch
-
+    """Choose n clouds as `DataModule.take` does, so that a run's own scores and these have the same oracle."""
     if len(clouds) == n:
         return clouds
-    return clouds[torch.randperm(len(clouds), generator=torch.Generator().manual_seed(seed))[:n]]
+    return clouds[np.random.default_rng(seed).permutation(len(clouds))[:n]]
 
 
 def _oracle(clouds: "Tensor | None", n: int, seed: int) -> "Tensor | None":
