@@ -216,5 +216,6 @@ socket.socket = Refused
 import pcgen
 print(tuple(pcgen.load({str(trained)!r}).sample(16).shape))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120, cwd=trained)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=trained)
     assert done.stdout == "(16, 32, 3)\n", done.stderr
