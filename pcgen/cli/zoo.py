@@ -7,12 +7,14 @@ from importlib import resources
 
 from pcgen.cli.common import is_abstract
 
+# room -> package and the base of what is listed
 ROOMS = {
-    "models": "pcgen.models",
-    "datamodules": "pcgen.datamodules",
-    "callbacks": "pcgen.callbacks",
-    "networks": "pcgen.nets",
-    "losses": "pcgen.losses",
+    "models": ("pcgen.models", "GenerativeModel"),
+    "datamodules": ("pcgen.datamodules", "DataModule"),
+    "augmentations": ("pcgen.datamodules", "Augmentation"),
+    "callbacks": ("pcgen.callbacks", "Callback"),
+    "networks": ("pcgen.nets", "Module"),
+    "losses": ("pcgen.losses", "Reconstruction"),
 }
 
 
@@ -30,17 +32,18 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console()
     for room in [arguments.room] if arguments.room else [*ROOMS, "configs"]:
         table = Table(title=room, title_justify="left", box=None, show_header=False, pad_edge=False)
-        for name, text in sorted(_configs() if room == "configs" else _classes(ROOMS[room])):
+        for name, text in sorted(_configs() if room == "configs" else _classes(*ROOMS[room])):
             table.add_row(f"  [bold]{name}[/bold]", escape(text))
         console.print(table, "")
     return 0
 
 
-def _classes(package: str) -> list[tuple[str, str]]:
-    """Public concrete classes of a package with the first line of their docstrings."""
+def _classes(package: str, base: str) -> list[tuple[str, str]]:
+    """Public concrete classes of a package that derive from a base, with the first line of their docstrings."""
     module = importlib.import_module(package)
     found = [(name, getattr(module, name)) for name in module.__all__]
     concrete = [(n, c) for n, c in found if inspect.isclass(c) and not is_abstract(c)]
+    concrete = [(n, c) for n, c in concrete if base in {each.__name__ for each in c.__mro__}]
     return [(n, (inspect.getdoc(c) or "").split("\n")[0]) for n, c in concrete]
 
 
