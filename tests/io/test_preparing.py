@@ -220,9 +220,12 @@ def test_wrong_arguments(tree, tmp_path):
 
 
 SLOW = """
+import signal
 import sys
 from pcgen.io import prepare
 if __name__ == "__main__":
+    # A shell lets what it runs in the background ignore SIGINT, and children inherit that: this process must not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print("ready", flush=True)
     prepare(sys.argv[1], sys.argv[2], num_points=60_000, method="poisson", jobs=int(sys.argv[3]), progress=False)
 """
