@@ -84,7 +84,8 @@ class VAE(GenerativeModel):
             `reconstruction` E_q[−log p(x | z)] up to a constant, a scalar; `kl_per_dimension` (B, Z) in nats; `kl`,
             its sum over the dimensions and mean over the batch; `loss` = reconstruction + kl = −ELBO.
         """
-        mu, log_var = (moment.float() for moment in self.posterior(x))  # (B, Z); half precision is too coarse for a KL
+        # Half precision is too coarse for a KL.
+        mu, log_var = (moment.to(torch.promote_types(moment.dtype, torch.float32)) for moment in self.posterior(x))
         m = self.monte_carlo_samples
         eps = torch.randn(m, *mu.shape, generator=generator or self.step_generator()).to(mu)
         z = mu + (0.5 * log_var).exp() * eps  # (m, B, Z): z = μ + σ ε

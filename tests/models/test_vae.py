@@ -57,6 +57,11 @@ def test_half_precision_does_not_reach_the_kl():
     terms["loss"].backward()
 
 
+def test_double_precision_stays_double():
+    terms = small().double().terms(torch.rand(4, 30, 3, dtype=torch.float64))
+    assert terms["loss"].dtype == torch.float64
+
+
 def test_verbs_take_their_arguments_by_name():
     model = small()
     x = torch.rand(3, 11, 3, dtype=torch.float64)
