@@ -4,15 +4,31 @@ Everything is exact to rounding, deterministic, and never holds the matrix of al
 """
 
 from pcgen.ops.chamfer import chamfer_distance
+from pcgen.ops.frechet import frechet_distance
 from pcgen.ops.gaussian import gather_points, gaussian_nearest_neighbors
+from pcgen.ops.kernels import (
+    GaussianKernel,
+    InverseMultiquadratic,
+    MultiscaleInverseMultiquadratic,
+    PolynomialKernel,
+    kernel_mmd2,
+)
 from pcgen.ops.neighbors import bidirectional_nearest_neighbors, nearest_neighbors
 from pcgen.ops.pairwise import pairwise_chamfer_distance
+from pcgen.ops.sampling import farthest_point_sampling
 
 __all__ = [
+    "GaussianKernel",
+    "InverseMultiquadratic",
+    "MultiscaleInverseMultiquadratic",
+    "PolynomialKernel",
     "bidirectional_nearest_neighbors",
     "chamfer_distance",
+    "farthest_point_sampling",
+    "frechet_distance",
     "gather_points",
     "gaussian_nearest_neighbors",
+    "kernel_mmd2",
     "nearest_neighbors",
     "pairwise_chamfer_distance",
 ]
