@@ -2,11 +2,13 @@
 
 from pcgen.datamodules.augmentations import Augmentation, Jitter, PointDropout, RandomScale, RotateUp
 from pcgen.datamodules.clouds import CloudDataModule
+from pcgen.datamodules.mnist import MNIST
 from pcgen.datamodules.modelnet import ModelNet
 from pcgen.datamodules.point_clouds import PointClouds
 from pcgen.datamodules.shapes import Shapes
 
 __all__ = [
+    "MNIST",
     "Augmentation",
     "CloudDataModule",
     "Jitter",

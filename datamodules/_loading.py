@@ -229,6 +229,15 @@ class Batches(Dataset[Batch]):
         return torch.from_numpy(x.numpy().reshape(-1, 3).take(flat, axis=0))  # on one thread, as above
 
 
+def place(trainer: Any) -> tuple[int, int]:
+    """Give the number of processes and this one's rank, of a trainer or, where that is None, of torch's own group."""
+    if trainer is not None:
+        return trainer.world_size, trainer.global_rank
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size(), torch.distributed.get_rank()
+    return 1, 0
+
+
 def seeded(key: tuple[int, ...]) -> torch.Generator:
     """Make a generator from numbers, well mixed."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pcgen.base import Batch, DataModule
 from pcgen.datamodules._lazy import Lazy
-from pcgen.datamodules._loading import Batches, Draw, EvalSampler, InMemory, Loader, Points, TrainSampler
+from pcgen.datamodules._loading import Batches, Draw, EvalSampler, InMemory, Loader, Points, TrainSampler, place
 from pcgen.datamodules._splits import Source, choose_rows, divide, fixed_subsets
 from pcgen.datamodules.augmentations import Augmentation
 from pcgen.errors import ConfigurationError, DataError
@@ -177,11 +177,7 @@ class CloudDataModule(DataModule):
 
     def _place(self) -> tuple[int, int]:
         """Give the number of processes and this one's rank."""
-        if self.trainer is not None:
-            return self.trainer.world_size, self.trainer.global_rank
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_world_size(), torch.distributed.get_rank()
-        return 1, 0
+        return place(self.trainer)
 
     def _loader(self, split: str, sampler: TrainSampler | EvalSampler) -> Loader:
         on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

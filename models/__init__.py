@@ -1,5 +1,7 @@
 """The zoo: one LightningModule a file."""
 
+from pcgen.models.cnn_classifier import CNNClassifier
+from pcgen.models.pointnet_classifier import PointNetClassifier
 from pcgen.models.vae import VAE
 
-__all__ = ["VAE"]
+__all__ = ["VAE", "CNNClassifier", "PointNetClassifier"]

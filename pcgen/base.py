@@ -80,7 +80,7 @@ class DataModule(Recorded, LightningDataModule):
         }
 
 
-VERBS = ("sample", "encode", "decode", "reconstruct", "interpolate", "prior")
+VERBS = ("sample", "encode", "decode", "reconstruct", "interpolate", "prior", "features", "classify")
 _NEEDS = {"sample": ("prior", "decode"), "reconstruct": ("encode", "decode"), "interpolate": ("encode", "decode")}
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -112,7 +112,7 @@ def verb(method: F) -> F:
 
 
 class GenerativeModel(Recorded, LightningModule):
-    """A LightningModule that samples, and says what else it can do.
+    """A LightningModule of the zoo, which says what it can do: most sample, a classifier classifies.
 
     A latent-variable model implements `encode`, `decode` and `prior`; `sample`, `reconstruct` and `interpolate` then
     follow. Any other model overrides the verbs that it has. Verbs are decorated with `verb`.
@@ -156,8 +156,9 @@ class GenerativeModel(Recorded, LightningModule):
         """Make the error for a verb that the model lacks, naming the models that have it."""
         zoo = importlib.import_module("pcgen.models")  # by name: the contract stands below the wings
         able = [n for n in zoo.__all__ if getattr(zoo, n).can(name)]
+        wanted = f"cannot {name}" if name != "features" else "has no features"
         return UnsupportedOperationError(
-            f"{type(self).__name__} cannot {name}; models that can: {', '.join(able) or 'none'}"
+            f"{type(self).__name__} {wanted}; models that can: {', '.join(able) or 'none'}"
         )
 
     # ── verbs ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,6 +174,14 @@ class GenerativeModel(Recorded, LightningModule):
     def decode(self, z: Tensor) -> Tensor:
         """Give the data (B, …) of codes (B, Z)."""
         raise self.unsupported("decode")
+
+    def features(self, x: Tensor) -> Tensor:
+        """Give what the model recognises data (B, …) by: features (B, F)."""
+        raise self.unsupported("features")
+
+    def classify(self, x: Tensor) -> Tensor:
+        """Give the probabilities (B, K) of the K classes for data (B, …)."""
+        raise self.unsupported("classify")
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw n new data.

@@ -1,0 +1,158 @@
+"""What all classifiers share: an encoder, dropout, one linear layer, cross-entropy and the confusion matrix."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from pcgen.base import Batch, DataModule, GenerativeModel, OptimizerFactory, SchedulerFactory, in_chunks, verb
+from pcgen.errors import ConfigurationError, DataError
+from pcgen.metrics import MeanOverData
+from pcgen.nets import Encoder
+
+
+class Classifier(GenerativeModel):
+    """Features, dropout, and a linear layer to the classes.
+
+    Logs `val/accuracy`, the share of the data that is classified rightly, and `val/mean_class_accuracy`, the mean of
+    that share over the classes, so that each counts alike; both are exact for any number of processes.
+
+    Args:
+        encoder: Data (B, …) to features (B, F).
+        num_classes: K.
+        dropout: Share of the features that are left out at random in training.
+        optimizer: Makes the optimizer from the parameters.
+        lr_scheduler: Makes the learning-rate schedule from the optimizer, stepped once an epoch.
+
+    Attributes:
+        confusion: Of the last evaluation (K, K) int64: row i, column j counts data of class i taken for class j; None
+            before the first.
+    """
+
+    confusion: Tensor | None = None
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        num_classes: int,
+        dropout: float,
+        optimizer: OptimizerFactory,
+        lr_scheduler: SchedulerFactory | None,
+    ) -> None:
+        super().__init__()
+        if num_classes < 2:
+            raise ConfigurationError(f"num_classes is {num_classes}; a classifier chooses among at least 2")
+        if not 0 <= dropout < 1:
+            raise ConfigurationError(f"dropout is {dropout}; it is a share of the features, in [0, 1)")
+        self.encoder, self.num_classes, self.dropout = encoder, num_classes, dropout
+        self.head = nn.Linear(encoder.out_features, num_classes)
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.mean_loss, self.counts = MeanOverData(1), MulticlassConfusionMatrix(num_classes, validate_args=False)
+
+    # ── networks ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def logits(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Give log p(class | x) + constant (B, K) of data (B, …), with dropout if the model is in training mode.
+
+        Args:
+            x: Data.
+            generator: Draws what is left out; None takes `step_generator()`.
+        """
+        features = self.encoder(x)  # (B, F)
+        if self.training and self.dropout:
+            chance = torch.rand(features.shape, generator=generator or self.step_generator())
+            features = features * (chance >= self.dropout).to(features) / (1 - self.dropout)
+        logits: Tensor = self.head(features)
+        return logits
+
+    # ── verbs ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @verb
+    def features(self, x: Tensor) -> Tensor:
+        """Give the last layer before the classes (B, F) for data (B, …)."""
+        return in_chunks(self.encoder, x, self.chunk_size)
+
+    @verb
+    def classify(self, x: Tensor) -> Tensor:
+        """Give the probabilities (B, K) of the classes for data (B, …)."""
+        return in_chunks(lambda part: self.logits(part).softmax(1), x, self.chunk_size)
+
+    # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def setup(self, stage: str) -> None:
+        """See that the data have the classes that the model tells apart."""
+        super().setup(stage)
+        datamodule = getattr(self.trainer, "datamodule", None)
+        names = datamodule.class_names if isinstance(datamodule, DataModule) else ()
+        if names and len(names) != self.num_classes:
+            raise ConfigurationError(
+                f"num_classes is {self.num_classes} and the data have {len(names)} classes ({', '.join(names)}): "
+                f"set the model's num_classes to {len(names)}"
+            )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Give −mean log p(label | x) of a batch."""
+        label = self._labels(batch)
+        logits = self.logits(batch.x, generator=self.step_generator(batch_idx))
+        loss = F.cross_entropy(logits, label)
+        named: dict[str, Any] = {
+            "train/loss": loss.detach(),
+            "train/accuracy": (logits.argmax(1) == label).float().mean(),
+        }
+        self.log_dict(named, batch_size=len(label), on_step=False, on_epoch=True, sync_dist=True)
+        self.log("loss", named["train/loss"], prog_bar=True, logger=False, batch_size=len(label))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 -- Lightning's signature
+        """Count what is taken for what."""
+        self._evaluate(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 -- Lightning's signature
+        """Do as in validation, on the test split."""
+        self._evaluate(batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 -- Lightning's signature
+        """Give the probabilities (B, K) of the classes."""
+        return self.classify(batch.x)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the loss and both accuracies."""
+        self._log_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Do as in validation."""
+        self._log_evaluation("test")
+
+    def _evaluate(self, batch: Batch) -> None:
+        label = self._labels(batch)
+        logits = self.logits(batch.x)
+        self.mean_loss.update(F.cross_entropy(logits, label)[None], len(label))
+        self.counts.update(logits.argmax(1), label)
+
+    def _log_evaluation(self, stage: str) -> None:
+        loss, confusion = self.mean_loss.compute().squeeze(), self.counts.compute()
+        self.mean_loss.reset()
+        self.counts.reset()
+        self.confusion = confusion
+        overall, mean_class = accuracies(confusion)
+        values = {"loss": loss, "accuracy": overall, "mean_class_accuracy": mean_class}
+        # Every process has the same values already.
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=False)
+
+    def _labels(self, batch: Batch) -> Tensor:
+        if batch.label is None:
+            raise DataError(f"{type(self).__name__} learns from labels, and these data have none")
+        if len(batch.label) and int(batch.label.max()) >= self.num_classes:
+            raise DataError(
+                f"the data have a label {int(batch.label.max())} and the model's num_classes is {self.num_classes}"
+            )
+        return batch.label
+
+
+def accuracies(confusion: Tensor) -> tuple[Tensor, Tensor]:
+    """Give overall and mean class accuracy of a confusion matrix (K, K); classes without data are left out."""
+    right, there = confusion.diag().float(), confusion.sum(1).float()
+    present = there > 0
+    return right.sum() / there.sum().clamp(min=1), (right[present] / there[present]).mean()
