@@ -1,23 +1,32 @@
 """Score generated clouds against a reference: MMD, COV, 1-NNA and JSD, beside an oracle.
 
-GENERATED is a checkpoint, which is sampled, or a file of anybody's clouds. The oracle's row has the same scores of
-random training clouds: no model of this data should be expected to do better. Clouds of a file are taken as they are;
-the reference of a checkpoint is normalised as its training data were, that of a file is not, unless --normalize says
-otherwise.
+GENERATED is a checkpoint, which is sampled, or a file of anybody's clouds: .npy, .npz, HDF5, a saved tensor (.pt), a
+folder, …. The oracle's row has the same scores of random training clouds: no model of this data should be expected to
+do better. Clouds of a file are taken as they are; the reference of a checkpoint is normalised as its training data
+were, that of a file is not, unless --normalize says otherwise.
+
+Distances are kept by the content of the clouds (pcgen cache tells where), so a second question about the same clouds
+is answered at once. Result files are put side by side by pcgen compare.
 """
 
 import argparse
-from dataclasses import dataclass
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from pcgen.cli import common
 from pcgen.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from torch import Tensor
+
+    from pcgen.cli.sets import Sets
+    from pcgen.metrics.store import Store
+
+CHUNK = 64  # pcgen.metrics.draw's default, part of the protocol
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,89 +37,93 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", help="split of the reference (default: test where there are splits)")
     parser.add_argument("--classes", help="names, separated by commas (default: those the checkpoint was trained on)")
-    parser.add_argument("-n", type=int, help="clouds on either side (default: as many as the reference has)")
+    parser.add_argument("-n", type=int, help="clouds on either side (default: as many as both sides have)")
+    parser.add_argument("--points", type=int, help="points taken of each cloud of a file, at random (default: all)")
     parser.add_argument("--distances", default="cd", help="separated by commas (default cd, the Chamfer distance)")
     common.add_normalize_argument(parser)
     parser.add_argument("--radius", type=float, help="of the ball that the clouds lie in, for JSD")
     parser.add_argument("--both-orientations", action="store_true", help="add MMD and COV with the sets swapped")
-    parser.add_argument("--json", type=Path, help="write the scores with their protocol")
+    parser.add_argument("--unequal", action="store_true", help="take all clouds of both sides, however many each has")
+    parser.add_argument("--no-oracle", action="store_true", help="leave out the oracle's row, half of the work")
+    parser.add_argument("--level", type=float, default=0.95, help="of the confidence intervals (default 0.95)")
+    parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap; 0: no intervals (default 1000)")
+    parser.add_argument("--json", type=Path, help="write the scores with their protocol; - for standard output")
+    parser.add_argument("--png", type=Path, help="draw clouds beside their nearest ones, and what is not covered")
+    add_cache_argument(parser)
+    parser.add_argument("--no-cache", action="store_true", help="neither look for distances computed before nor keep")
     common.add_device_arguments(parser)
 
 
-@dataclass(frozen=True)
-class _Sets:
-    """What is compared, and what is known of it.
-
-    Attributes:
-        generated: (S, N, 3), or None while a model has still to draw them.
-        reference: (R, M, 3).
-        oracle: Training clouds to choose from (K, M, 3), or None.
-        known: Fields of the protocol: data, split, normalization.
-    """
-
-    generated: "Tensor | None"
-    reference: "Tensor"
-    oracle: "Tensor | None"
-    known: dict[str, Any]
+def add_cache_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare where distances are kept."""
+    parser.add_argument(
+        "--cache", type=Path, metavar="FOLDER", help="where distances are kept (default: the user's cache folder)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Gather the sets, score them, print the table and write the file."""
-    from rich.console import Console
-
-    from pcgen.metrics import ball_radius, draw, evaluate_sets
+    """Gather the sets, score them, print the table and write the files."""
+    from pcgen.cli.sets import choose_oracle, sets_of_files, sets_of_model
+    from pcgen.metrics import SetEvaluator, ball_radius
 
     _check(arguments)
+    store = _store(arguments)
     model = _model(arguments)
-    sets = _of_file(arguments) if model is None else _of_model(model, arguments)
-    n = _number(sets, arguments.n)
-    reference, chunk = _subset(sets.reference, n, arguments.seed), None
-    oracle = _oracle(sets.oracle, n, arguments.seed)
+    sets = sets_of_files(arguments) if model is None else sets_of_model(model, arguments)
+    generated, reference, chunk = _both(model, sets, arguments)
+    oracle = choose_oracle(sets.oracle, len(generated), arguments)
     radius = arguments.radius or ball_radius(sets.known["normalization"])
     if radius is None:
         common.say("JSD is left out: nobody said in which ball the clouds lie (--radius)")
-    if model is not None:
-        with common.progress("sampling") as advance:
-            generated, chunk = draw(model, n, arguments.seed, progress=advance).cpu(), CHUNK
-    else:
-        assert sets.generated is not None
-        generated = _subset(sets.generated, n, arguments.seed)
     place = common.device(arguments.device)
-    with common.progress("comparing") as advance:
-        scores = evaluate_sets(
-            generated.to(place),
-            reference.to(place),
-            oracle=None if oracle is None else oracle.to(place),
-            distances=arguments.distances,
-            radius=radius,
-            both_orientations=arguments.both_orientations,
-            seed=arguments.seed,
-            chunk=chunk,
-            progress=advance,
-            **sets.known,
+    evaluator = SetEvaluator(
+        reference.to(place), distances=arguments.distances, radius=radius, allow_unequal=arguments.unequal,
+        both_orientations=arguments.both_orientations, level=arguments.level, draws=arguments.draws,
+        seed=arguments.seed, store=store,
+    )  # fmt: skip
+    with _percent("comparing") as advance:
+        distances = evaluator.compare(generated.to(place), progress=advance)
+    oracle = None if oracle is None else oracle.to(place)
+    with _percent("comparing the oracle") as advance:
+        scores = evaluator.result(
+            generated, oracle=oracle, distances=distances, progress=advance, chunk=chunk, **sets.known
         )
-    Console().print(scores.table(f"{arguments.generated} against {sets.known['data']}"))
-    if arguments.json is not None:
-        scores.save(arguments.json)
-        common.say(f"scores: {common.shown(arguments.json)}")
+    _show(scores, arguments, sets.known["data"])
+    if arguments.png is not None:
+        from pcgen.cli.coverage import coverage_picture
+
+        d_sr = distances[arguments.distances[0]].sr
+        common.write_picture(arguments, coverage_picture(generated, reference, d_sr, sets.up_axis))
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse what cannot be done before anything is read or sampled; makes a list of the distances."""
     from pcgen.metrics import DISTANCES
+    from pcgen.metrics.bootstrap import check_bootstrap
 
-    if arguments.n is not None and arguments.n < 1:
-        raise ConfigurationError(f"-n {arguments.n}: at least one cloud is compared")
+    for option, value in (("-n", arguments.n), ("--points", arguments.points)):
+        if value is not None and value < 1:
+            raise ConfigurationError(f"{option} {value}: at least one is compared")
     if arguments.radius is not None and not arguments.radius > 0:
         raise ConfigurationError(f"--radius {arguments.radius:g}: the ball that the clouds lie in has one above 0")
+    check_bootstrap(arguments.level, arguments.draws or 1)
     arguments.distances = common.split_list(arguments.distances)
     unknown = [name for name in arguments.distances if name not in DISTANCES]
     if unknown or not arguments.distances:
         raise ConfigurationError(f"--distances {','.join(unknown)}: there is {', '.join(DISTANCES)}")
+    if arguments.png is not None and arguments.png.suffix != ".png":
+        raise ConfigurationError(f"--png {arguments.png}: the picture's name must end in .png")
+    if arguments.json is not None and arguments.json.is_dir():
+        raise ConfigurationError(f"--json {arguments.json} is a folder; name a file in it")
 
 
-CHUNK = 64  # pcgen.metrics.draw's default, part of the protocol
+def _store(arguments: argparse.Namespace) -> "Store | None":
+    from pcgen.metrics.store import Store
+
+    if arguments.no_cache and arguments.cache is not None:
+        raise ConfigurationError(f"--cache {arguments.cache} and --no-cache contradict each other; give one of them")
+    return None if arguments.no_cache else Store(arguments.cache)
 
 
 def _model(arguments: argparse.Namespace) -> Any:
@@ -119,68 +132,43 @@ def _model(arguments: argparse.Namespace) -> Any:
     is_run = any(next(path.glob(pattern), None) for pattern in ("*.ckpt", "checkpoints/*.ckpt"))
     if path.suffix != ".ckpt" and not is_run:
         return None
+    if arguments.points is not None:
+        raise ConfigurationError(f"--points is for files of clouds: {path} says how many points its model makes")
     arguments.checkpoint = arguments.generated
     return common.load_model(arguments, needs="sample")
 
 
-def _of_model(model: Any, arguments: argparse.Namespace) -> _Sets:
-    """The reference as the model knows its data, and the training split of the same source for the oracle."""
-    from pcgen.metrics import data_name
+def _both(model: Any, sets: "Sets", arguments: argparse.Namespace) -> "tuple[Tensor, Tensor, int | None]":
+    """Give the generated clouds and the references, as many of each unless told otherwise, and the chunk of a draw."""
+    from pcgen.cli.sets import number, subset
 
-    data = common.model_data(model, arguments)
-    info = model.data_info or {}
-    name = data_name(data.source, info) if arguments.data is None else Path(data.source).name
-    whole = info.get("normalization") or {}
-    if arguments.normalize is not None:
-        whole = common.normalization(model, arguments.normalize).to_plain()
-    known = {"data": name, "split": data.split or "", "normalization": whole}
-    return _Sets(None, data.x, common.training_clouds(model, arguments, data.split), known)
-
-
-def _of_file(arguments: argparse.Namespace) -> _Sets:
-    """Two files; the oracle comes from the reference's training split, if it has one."""
-    import torch
-
-    from pcgen.io import read_clouds
-
-    if arguments.data is None:
-        raise ConfigurationError(f"{arguments.generated} is a file of clouds: name the --reference to compare it with")
-    classes = None if arguments.classes is None else (common.split_list(arguments.classes), True)
-    generated = read_clouds(arguments.generated, seed=arguments.seed)
-    reference, split = common.read_selected(arguments.data, arguments.split, classes, arguments.seed)
-    whole = common.normalization(None, arguments.normalize)
-    oracle = None
-    if split not in {None, "train"}:
-        train = common.read_selected(arguments.data, "train", classes, arguments.seed, missing_ok=True)[0]
-        oracle = None if train is None else torch.from_numpy(whole.apply(train.points)[0])
-    known = {"data": Path(arguments.data).name, "split": split or "", "normalization": whole.to_plain()}
-    points = torch.from_numpy(whole.apply(reference.points)[0])
-    return _Sets(torch.from_numpy(generated.points), points, oracle, known)
-
-
-def _number(sets: _Sets, asked: int | None) -> int:
-    """How many clouds on either side: 1-NNA wants as many of each."""
-    there = {"reference": len(sets.reference)}
+    n = len(sets.reference) if arguments.unequal else number(sets, arguments.n)
+    reference = subset(sets.reference, n, arguments.seed)
     if sets.generated is not None:
-        there["generated"] = len(sets.generated)
-    n = min(there.values()) if asked is None else asked
-    for name, count in there.items():
-        if count < n:
-            raise ConfigurationError(f"-n {n}: the {name} set has only {common.count(count, 'cloud')}")
-        if count > n:
-            common.say(f"{n} of the {count} {name} clouds are taken, at random: both sides need as many")
-    return n
+        if arguments.unequal and arguments.n is not None:
+            raise ConfigurationError("-n and --unequal contradict each other for files of clouds; give one of them")
+        generated = sets.generated if arguments.unequal else subset(sets.generated, n, arguments.seed)
+        return generated, reference, None
+    from pcgen.metrics import draw
+
+    with common.progress("sampling") as advance:
+        return draw(model, arguments.n or n, arguments.seed, progress=advance).cpu(), reference, CHUNK
 
 
-def _subset(clouds: "Tensor", n: int, seed: int) -> "Tensor":
-    """Choose n clouds as `DataModule.take` does, so that a run's own scores and these have the same oracle."""
-    if len(clouds) == n:
-        return clouds
-    return clouds[np.random.default_rng(seed).permutation(len(clouds))[:n]]
+def _show(scores: Any, arguments: argparse.Namespace, data: str) -> None:
+    if arguments.json == Path("-"):
+        sys.stdout.write(scores.to_json())
+        return
+    from rich.console import Console
+
+    Console().print(scores.table(f"{arguments.generated} against {data}"))
+    if arguments.json is not None:
+        scores.save(arguments.json)
+        common.say(f"scores: {common.shown(arguments.json)}")
 
 
-def _oracle(clouds: "Tensor | None", n: int, seed: int) -> "Tensor | None":
-    if clouds is None or len(clouds) < n:
-        common.say("no oracle row: the reference has no training split with as many clouds")
-        return None
-    return _subset(clouds, n, seed)
+@contextmanager
+def _percent(description: str) -> "Iterator[Callable[[float, float], None]]":
+    """A bar of percent: pairs of clouds cost from microseconds to seconds, so their number says nothing of the time."""
+    with common.progress(description, 100) as advance:
+        yield lambda done, total: advance(100 * done / total if total else 100, 100)

@@ -23,6 +23,8 @@ VERBS = {
     "reconstruct": ("reconstruct", "encode and decode the clouds of a file or data set"),
     "interpolate": ("interpolate", "walk between two clouds through the latent space"),
     "evaluate": ("evaluate", "score samples against a reference, beside an oracle"),
+    "compare": ("compare", "put result files of evaluate side by side"),
+    "cache": ("cache", "what has been kept of earlier evaluations, and its removal"),
     "data": ("data", "prepare: meshes or clouds to HDF5; info: what a file holds"),
     "list": ("zoo", "models, datamodules, callbacks, networks, losses and configs that there are"),
 }

@@ -96,9 +96,18 @@ def _percentiles(values: Tensor, level: float) -> Interval:
     return low, high
 
 
-def _generator(level: float, draws: int, seed: int) -> torch.Generator:
+def check_bootstrap(level: float, draws: int) -> None:
+    """Refuse what is no level or no number of draws.
+
+    Raises:
+        ConfigurationError: If one is out of range.
+    """
     if not 0 < level < 1:
         raise ConfigurationError(f"level is {level}; a confidence level lies between 0 and 1, such as 0.95")
     if draws < 1:
         raise ConfigurationError(f"draws is {draws}; a bootstrap draws at least once, 1000 times as a rule")
+
+
+def _generator(level: float, draws: int, seed: int) -> torch.Generator:
+    check_bootstrap(level, draws)
     return torch.Generator().manual_seed(seed)

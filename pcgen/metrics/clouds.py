@@ -10,6 +10,8 @@ from torchmetrics.utilities import dim_zero_cat
 
 from pcgen.errors import DataError
 from pcgen.metrics.evaluation import SetEvaluator
+from pcgen.metrics.pairs import distance_matrix
+from pcgen.metrics.ranks import ALONE, Ranks
 from pcgen.metrics.set_scores import exact_mean, reconstruction_agreement
 from pcgen.ops import chamfer_distance, pairwise_chamfer_distance
 
@@ -37,6 +39,11 @@ class _CloudSets(Metric):
             raise DataError(f"{name} has clouds of {clouds.shape[1]} points after clouds of {int(points)}")
         setattr(self, f"{name}_points", torch.full_like(points, clouds.shape[1]))
         getattr(self, name).append(clouds.detach().to(self.device, torch.float32).flatten())
+
+    @property
+    def _ranks(self) -> Ranks:
+        """Who shares the work of `compute`: after the exchange of states all processes are in it, with equal ones."""
+        return Ranks.current(self.process_group) if self._is_synced and self._to_sync else ALONE
 
     def _clouds(self, name: str) -> Tensor:
         state = getattr(self, name)  # a list, or one tensor after the exchange
@@ -92,8 +99,8 @@ class ReconstructionScores(_CloudSets):
         if self.coverage:
             data, reconstructions = self._clouds("data"), self._clouds("reconstructions")
             agreement = reconstruction_agreement(
-                pairwise_chamfer_distance(data, data),
-                pairwise_chamfer_distance(data, reconstructions),
+                distance_matrix(pairwise_chamfer_distance, data, data, ranks=self._ranks),
+                distance_matrix(pairwise_chamfer_distance, data, reconstructions, ranks=self._ranks),
             )
             scores |= {name: exact_mean(terms) for name, terms in zip(_COVERAGES, agreement, strict=True)}
         return scores
@@ -151,5 +158,5 @@ class GenerationScores(_CloudSets):
             allow_unequal=self.allow_unequal,
             draws=0,
         )
-        values, _ = evaluator.score(self._clouds("generated"))
-        return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+        row = evaluator.measure(self._clouds("generated"), ranks=self._ranks)
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in row.values.items()}

@@ -1,21 +1,41 @@
 """A whole evaluation of a set of clouds against a reference, without a trainer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.metrics import occupancy
-from pcgen.metrics.bootstrap import Interval, bootstrap_interval, divergence_interval
-from pcgen.metrics.pairs import DISTANCES
+from pcgen.metrics.bootstrap import Interval, bootstrap_interval, check_bootstrap, divergence_interval
+from pcgen.metrics.matrices import ReferenceDistances
+from pcgen.metrics.pairs import DISTANCES, SetDistances
 from pcgen.metrics.protocol import Protocol
+from pcgen.metrics.ranks import ALONE, Ranks
+from pcgen.metrics.remarks import remarks
 from pcgen.metrics.scores import Scores
 from pcgen.metrics.set_scores import covered_references, exact_mean, matching_distances, neighbor_agreement
+from pcgen.metrics.store import Store
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[float, float], None]
 OUTSIDE = ("share_outside_ball", "reference_share_outside_ball")  # of the generated points and of the reference's
+
+
+class Row(NamedTuple):
+    """One set's scores.
+
+    Attributes:
+        values: By name.
+        intervals: Low and high end by name, where there is one.
+        pairs: By distance: pairs of clouds computed to the end, and distinct pairs that there are.
+        remarks: Consequences of the sets that a reader has to know.
+    """
+
+    values: dict[str, float]
+    intervals: dict[str, Interval]
+    pairs: dict[str, tuple[int, int]]
+    remarks: tuple[str, ...]
 
 
 class SetEvaluator:
@@ -33,6 +53,11 @@ class SetEvaluator:
         level: Of the confidence intervals.
         draws: Of the bootstrap; 0 for no intervals.
         seed: Of the bootstrap.
+        store: Keeps matrices of distances between runs; None for no such.
+
+    Raises:
+        DataError: If the reference is not (R, M, 3), empty or not finite.
+        ConfigurationError: If an argument is out of range.
     """
 
     def __init__(
@@ -47,17 +72,17 @@ class SetEvaluator:
         level: float = 0.95,
         draws: int = 1000,
         seed: int = 0,
+        store: Store | None = None,
     ) -> None:
-        if unknown := sorted(set(distances) - set(DISTANCES)):
-            raise ConfigurationError(f"there is no distance {', '.join(unknown)}; there is {', '.join(DISTANCES)}")
         if radius is not None and not 0 < radius < float("inf"):
             raise ConfigurationError(f"radius is {radius}; it is that of the ball the data are normalised to")
+        check_bootstrap(level, draws or 1)
         self.reference = _checked("reference", reference)
-        self.distances = tuple(distances)
+        self.matrices = ReferenceDistances(self.reference, distances, store)
+        self.distances = self.matrices.names
         self.radius, self.resolution = radius, resolution
         self.allow_unequal, self.both_orientations = allow_unequal, both_orientations
         self.level, self.draws, self.seed = level, draws, seed
-        self._within: dict[str, Tensor] = {}
         self._occupancy: Tensor | None = None
 
     @property
@@ -70,47 +95,95 @@ class SetEvaluator:
     def score(
         self, generated: Tensor, *, progress: Progress | None = None
     ) -> tuple[dict[str, float], dict[str, Interval]]:
+        """Give the values and intervals of `measure` alone."""
+        row = self.measure(generated, progress=progress)
+        return row.values, row.intervals
+
+    def measure(
+        self,
+        generated: Tensor,
+        *,
+        distances: Mapping[str, SetDistances] | None = None,
+        ranks: Ranks = ALONE,
+        progress: Progress | None = None,
+    ) -> Row:
         """Score one set.
 
         Args:
             generated: Clouds (S, N, 3).
-            progress: Called with the number of pairs of clouds done and to do.
-
-        Returns:
-            Values and intervals by name.
+            distances: From `compare`, if that was called already.
+            ranks: Who shares the work; all call.
+            progress: Called with the work done and to do, about proportional to the time.
 
         Raises:
-            DataError: If a set is not (S, N, 3), empty or not finite.
-            ConfigurationError: If S ≠ R and that was not allowed.
+            DataError: If the set is not (S, N, 3), empty or not finite.
+            ConfigurationError: If S ≠ R and that was not allowed, or a distance cannot compare the sets.
         """
+        generated = self.checked(generated)
+        if distances is None:
+            distances = self.compare(generated, ranks=ranks, progress=progress)
+        values: dict[str, float] = {}
+        intervals: dict[str, Interval] = {}
+        for name, found in distances.items():
+            self._score_distance(name, found, values, intervals)
+        if self.radius is not None:
+            self._score_occupancy(generated, self.radius, values, intervals)
+        pairs = {name: (found.solved, found.pairs) for name, found in distances.items()}
+        return Row(values, intervals, pairs, remarks(generated, self.reference, distances, values))
+
+    def checked(self, generated: Tensor) -> Tensor:
+        """Give clouds (S, N, 3) on the reference's device and of its dtype, or refuse them as `measure` does."""
         generated = _checked("generated", generated).to(self.reference)
         S, R = len(generated), len(self.reference)
         if S != R and not self.allow_unequal:
             raise ConfigurationError(
                 f"{S} generated clouds against {R} references: 1-NNA wants as many of each; draw {R}, or allow unequal"
             )
-        missing = sum(name not in self._within for name in self.distances) * R * R
-        count = _Counter(progress, len(self.distances) * (S * R + S * S) + missing)
-        values: dict[str, float] = {}
-        intervals: dict[str, Interval] = {}
-        for name in self.distances:
-            self._score_distance(name, generated, count, values, intervals)
-        if self.radius is not None:
-            self._score_occupancy(generated, self.radius, values, intervals)
-        return values, intervals
+        self.matrices.check(generated)
+        return generated
+
+    def compare(
+        self, generated: Tensor, *, ranks: Ranks = ALONE, progress: Progress | None = None
+    ) -> dict[str, SetDistances]:
+        """Give the distances of a set by short name, which is nearly all the work of `measure`."""
+        generated = self.checked(generated)
+        count = _Counter(progress, self.matrices.work(len(generated)))
+        return {
+            name: self.matrices.between(name, generated, ranks=ranks, progress=count.of(DISTANCES[name].cost))
+            for name in self.distances
+        }
+
+    def result(
+        self,
+        generated: Tensor,
+        *,
+        oracle: Tensor | None = None,
+        distances: Mapping[str, SetDistances] | None = None,
+        progress: Progress | None = None,
+        **known: Any,
+    ) -> Scores:
+        """Score one set beside the oracle's, with the protocol.
+
+        Args:
+            generated: Clouds (S, N, 3).
+            oracle: Training clouds, as many.
+            distances: From `compare`, if that was called already.
+            progress: As in `measure`, of both sets.
+            **known: Fields of the protocol that only the caller knows.
+        """
+        rows = 1 if oracle is None else 2
+        row = self.measure(generated, distances=distances, progress=_share(progress, 0, rows))
+        beside = None if oracle is None else self.measure(oracle, progress=_share(progress, 1, rows))
+        return _scores(row, beside, self.protocol(generated, **known))
 
     def _score_distance(
-        self, name: str, generated: Tensor, count: "_Counter", values: dict[str, float], intervals: dict[str, Interval]
+        self, name: str, found: SetDistances, values: dict[str, float], intervals: dict[str, Interval]
     ) -> None:
-        pairwise = DISTANCES[name].pairwise
-        if name not in self._within:
-            self._within[name] = pairwise(self.reference, self.reference, progress=count).cpu()
-        d_ss, d_rr = pairwise(generated, generated, progress=count).cpu(), self._within[name]
-        d_sr = pairwise(generated, self.reference, progress=count).cpu()
+        d_sr = found.sr
         terms: dict[str, tuple[Tensor, ...]] = {
             f"mmd_{name}": (matching_distances(d_sr),),
             f"cov_{name}": (covered_references(d_sr),),
-            f"1nna_{name}": neighbor_agreement(d_ss, d_sr, d_rr),
+            f"1nna_{name}": neighbor_agreement(found.ss, d_sr, found.rr),
         }
         if self.both_orientations:
             terms[f"mmd_{name}_swapped"] = (matching_distances(d_sr.T),)
@@ -147,6 +220,9 @@ class SetEvaluator:
             jsd_radius=self.radius,
             jsd_resolution=None if self.radius is None else self.resolution,
             seed=self.seed,
+            level=self.level if self.draws else None,
+            draws=self.draws,
+            reference=self.matrices.fingerprint[:12],
             **others,
         )
 
@@ -168,6 +244,7 @@ def evaluate_sets(
     level: float = 0.95,
     draws: int = 1000,
     seed: int = 0,
+    store: Store | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Score generated clouds against a reference: MMD, COV, 1-NNA under each distance, and JSD.
@@ -192,7 +269,8 @@ def evaluate_sets(
         level: Of the confidence intervals.
         draws: Of the bootstrap; 0 for no intervals.
         seed: Of the bootstrap, and for the protocol that of the samples.
-        progress: Called with the number of pairs of clouds done and to do.
+        store: Keeps matrices of distances between runs; None for no such.
+        progress: Called with the work done and to do, about proportional to the time.
 
     Returns:
         The scores with their protocol.
@@ -203,28 +281,31 @@ def evaluate_sets(
     """
     evaluator = SetEvaluator(
         reference, distances=distances, radius=radius, resolution=resolution, allow_unequal=allow_unequal,
-        both_orientations=both_orientations, level=level, draws=draws, seed=seed,
+        both_orientations=both_orientations, level=level, draws=draws, seed=seed, store=store,
     )  # fmt: skip
-    rows = 1 if oracle is None else 2
-    values, intervals = evaluator.score(generated, progress=_share(progress, 0, rows))
-    result = Scores(
-        values, evaluator.protocol(generated, data=data, split=split, chunk=chunk,
-                                   normalization=dict(normalization or {})), intervals,
-    )  # fmt: skip
-    if oracle is None:
-        return result
-    oracle_row = evaluator.score(oracle, progress=_share(progress, 1, rows))
-    return Scores(result.values, result.protocol, result.intervals, *oracle_row)
+    plain = dict(normalization or {})
+    return evaluator.result(
+        generated, oracle=oracle, progress=progress, data=data, split=split, normalization=plain, chunk=chunk
+    )
+
+
+def _scores(row: Row, oracle: Row | None, protocol: Protocol) -> Scores:
+    beside = oracle or Row({}, {}, {}, ())
+    return Scores(row.values, protocol, row.intervals, beside.values, beside.intervals, row.pairs, row.remarks)
 
 
 class _Counter:
-    """Adds up the pairs done."""
+    """Adds up the work done."""
 
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
+    def __init__(self, progress: Progress | None, total: float) -> None:
+        self.progress, self.total, self.done = progress, total, 0.0
 
-    def __call__(self, pairs: int) -> None:
-        self.done += pairs
+    def of(self, cost: float) -> Callable[[int], None]:
+        """Count pairs of a cost."""
+        return lambda pairs: self._add(cost * pairs)
+
+    def _add(self, work: float) -> None:
+        self.done = min(self.done + work, self.total)
         if self.progress is not None:
             self.progress(self.done, self.total)
 

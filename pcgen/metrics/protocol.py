@@ -28,6 +28,9 @@ class Protocol:
         seed: Of the samples, of the oracle's subset and of the intervals.
         chunk: Samples drawn at once, which is part of the seed; None for clouds that came from a file.
         extractor: Identity of the network whose features were compared, if any.
+        level: Of the confidence intervals; None without them.
+        draws: Of the bootstrap that gave them.
+        reference: Digest of the reference clouds as they were compared: two files of one name may differ.
         version: Of the code.
     """
 
@@ -44,6 +47,9 @@ class Protocol:
     seed: int = 0
     chunk: int | None = None
     extractor: str | None = None
+    level: float | None = 0.95
+    draws: int = 1000
+    reference: str = ""
     version: str = __version__
 
     def differences(self, other: "Protocol") -> dict[str, tuple[Any, Any]]:

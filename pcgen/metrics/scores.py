@@ -11,46 +11,14 @@ from pcgen.errors import ConfigurationError, DataError
 from pcgen.io.files import atomic
 from pcgen.metrics.bootstrap import Interval
 from pcgen.metrics.protocol import Protocol
+from pcgen.metrics.tables import Row, ScoreTable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-FORMAT = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Quantity:
-    """How a score is shown: its head, where it should go, and what it is multiplied by."""
-
-    label: str
-    aim: str
-    scale: int = 1
-    digits: int = 3
-
-    @property
-    def head(self) -> str:
-        """Column head, such as `MMD-CD ×10³ ↓`."""
-        unit = {1: "", 100: " %", 1000: " ×10³"}[self.scale]
-        return f"{self.label}{unit} {self.aim}".strip()
-
-
-def quantity(name: str) -> Quantity:
-    """Say how the score of a name is shown; a name that is not known is shown as it is."""
-    swapped = " (swapped)" if name.endswith("_swapped") else ""
-    stem, _, distance = name.removesuffix("_swapped").partition("_")
-    distance = distance.upper()
-    known = {
-        "mmd": Quantity(f"MMD-{distance}{swapped}", "↓", 1000),
-        "cov": Quantity(f"COV-{distance}{swapped}", "↑", 100, 1),
-        "1nna": Quantity(f"1-NNA-{distance}", "→ 50", 100, 1),
-        "jsd": Quantity("JSD", "↓", digits=4),
-        "share": Quantity("outside ball", "", 100, 2),
-        "reference": Quantity("reference outside ball", "", 100, 2),
-        "chamfer": Quantity("Chamfer", "↓", 1000),
-        "reconstruction": Quantity("covered by reconstructions", "↑", 100, 1),
-        "own": Quantity("by their own", "↑", 100, 1),
-    }
-    return known.get(stem, Quantity(name, ""))
+FORMAT = 2
+READABLE = (1, 2)  # 1 says nothing of pairs, remarks, level, draws and the reference's digest
+ORACLE = "oracle (training data)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +32,8 @@ class Scores:
         intervals: Low and high end by name, where there is one.
         oracle: The same scores of a training subset of the same size, or {}.
         oracle_intervals: Likewise.
+        pairs: By distance, pairs of clouds that were computed to the end, and distinct pairs that there are.
+        remarks: Consequences of the sets that a reader has to know.
     """
 
     values: dict[str, float]
@@ -71,6 +41,8 @@ class Scores:
     intervals: dict[str, Interval] = dataclasses.field(default_factory=dict)
     oracle: dict[str, float] = dataclasses.field(default_factory=dict)
     oracle_intervals: dict[str, Interval] = dataclasses.field(default_factory=dict)
+    pairs: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def table(self, title: str = "scores", *, name: str = "model") -> "Table":
         """Give a table for rich: the model's row beside the oracle's, the protocol below.
@@ -79,10 +51,16 @@ class Scores:
             title: Above it.
             name: Of the model's row.
         """
-        rows = {name: (self.values, self.intervals)}
+        return self.score_table(name=name).rich(title)
+
+    def score_table(self, *, name: str = "model") -> ScoreTable:
+        """Give the same as data, to be written as Markdown, LaTeX or CSV."""
+        rows: dict[str, Row] = {name: (self.values, self.intervals)}
         if self.oracle:
-            rows["oracle (training data)"] = (self.oracle, self.oracle_intervals)
-        return _table(title, rows, self.protocol.describe())
+            rows[ORACLE] = (self.oracle, self.oracle_intervals)
+        solved = ", ".join(f"{key} {done} of {whole}" for key, (done, whole) in self.pairs.items())
+        notes = (*self.remarks, *([f"pairs of clouds computed: {solved}"] if solved else []))
+        return ScoreTable(rows, (self.protocol.describe(), *notes), self.protocol.extractor)
 
     def plain_table(self) -> tuple[list[str], list[list[Any]]]:
         """Give heads and rows of plain values, for a logger's table: raw scores, the protocol in the last column."""
@@ -101,6 +79,8 @@ class Scores:
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "oracle": _finite(self.oracle),
             "oracle_intervals": {name: list(ends) for name, ends in self.oracle_intervals.items()},
+            "pairs": {name: {"computed": done, "of": whole} for name, (done, whole) in self.pairs.items()},
+            "remarks": list(self.remarks),
             "protocol": self.protocol.to_plain(),
         }
         return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -114,13 +94,14 @@ class Scores:
         """
         try:
             plain = json.loads(text)
-            if plain["format"] != FORMAT:
-                raise DataError(f"scores of format {plain['format']!r}; this version reads format {FORMAT}")
+            _check_format(plain["format"])
             return cls(
                 values=_numbers(plain["values"]),
                 intervals={name: (low, high) for name, (low, high) in plain["intervals"].items()},
                 oracle=_numbers(plain["oracle"]),
                 oracle_intervals={name: (low, high) for name, (low, high) in plain["oracle_intervals"].items()},
+                pairs={name: (each["computed"], each["of"]) for name, each in plain.get("pairs", {}).items()},
+                remarks=tuple(plain.get("remarks", ())),
                 protocol=Protocol.from_plain(plain["protocol"]),
             )
         except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
@@ -160,6 +141,11 @@ def compare(rows: Mapping[str, Scores], *, title: str = "scores", ignore: Collec
     Raises:
         ConfigurationError: If protocols differ, with what differs between which two; or if there is nothing.
     """
+    return compared(rows, ignore=ignore).rich(title)
+
+
+def compared(rows: Mapping[str, Scores], *, ignore: Collection[str] = ()) -> ScoreTable:
+    """Give the same as data, to be written as Markdown, LaTeX or CSV."""
     if not rows:
         raise ConfigurationError("there are no scores to compare")
     first, *others = rows
@@ -168,35 +154,23 @@ def compare(rows: Mapping[str, Scores], *, title: str = "scores", ignore: Collec
             rows[first].protocol.require_same(rows[other].protocol, ignore=ignore)
         except ConfigurationError as error:
             raise ConfigurationError(f"{first} and {other}: {error}") from error
-    shown = {name: (result.values, result.intervals) for name, result in rows.items()}
+    shown: dict[str, Row] = {name: (result.values, result.intervals) for name, result in rows.items()}
     if oracle := next((result for result in rows.values() if result.oracle), None):  # one protocol, one oracle
-        shown["oracle (training data)"] = (oracle.oracle, oracle.oracle_intervals)
-    note = f" (but for {', '.join(ignore)})" if ignore else ""
-    return _table(title, shown, rows[first].protocol.describe() + note)
+        shown[ORACLE] = (oracle.oracle, oracle.oracle_intervals)
+    whole = rows[first].protocol
+    differing = {field for other in others for field in whole.differences(rows[other].protocol)}
+    note = f" (but for {', '.join(sorted(differing))}, which differ)" if differing else ""
+    remarks = [f"{name}: {remark}" for name, result in rows.items() for remark in result.remarks]
+    return ScoreTable(shown, (whole.describe() + note, *remarks), whole.extractor)
 
 
-def _table(title: str, rows: Mapping[str, tuple[Mapping[str, float], Mapping[str, Interval]]], caption: str) -> "Table":
-    from rich.table import Table
-
-    names = list(dict.fromkeys(name for values, _ in rows.values() for name in values))
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    table.add_column("")
-    for name in names:
-        table.add_column(quantity(name).head, justify="right")
-    for row, (values, intervals) in rows.items():
-        table.add_row(row, *(_cell(name, values.get(name), intervals.get(name)) for name in names))
-    return table
-
-
-def _cell(name: str, value: float | None, interval: Interval | None) -> str:
-    shown = quantity(name)
-    if value is None:
-        return "–"
-    text = f"{value * shown.scale:.{shown.digits}f}"
-    if interval is None:
-        return text
-    low, high = (end * shown.scale for end in interval)
-    return f"{text}\n\\[{low:.{shown.digits}f}, {high:.{shown.digits}f}]"
+def _check_format(found: Any) -> None:
+    if isinstance(found, int) and found > FORMAT:
+        raise DataError(
+            f"scores of format {found}, written by a newer pcgen; this one reads up to {FORMAT}: update pcgen"
+        )
+    if found not in READABLE:
+        raise DataError(f"scores of format {found!r}; this version reads formats {', '.join(map(str, READABLE))}")
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float | None]:

@@ -54,9 +54,10 @@ class Result:
 
 
 @pytest.fixture
-def cli(monkeypatch, tmp_path, capsys):
-    """Runs `pcgen …` in an empty folder."""
+def cli(monkeypatch, tmp_path, tmp_path_factory, capsys):
+    """Runs `pcgen …` in an empty folder, with a cache of its own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PCGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setattr("sys.argv", ["pcgen"])
     monkeypatch.delenv("PCGEN_RUN_FOLDER", raising=False)
     handler = signal.getsignal(signal.SIGINT)

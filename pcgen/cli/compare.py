@@ -1,0 +1,75 @@
+"""Put the result files of pcgen evaluate, and of training runs, side by side in one table.
+
+Results of different protocols are refused, with what differs: such numbers say nothing about each other. --ignore
+names the fields of the protocol that may differ all the same.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pcgen.cli import common
+from pcgen.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pcgen.metrics import Scores
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the verb's arguments."""
+    parser.add_argument(
+        "results",
+        nargs="+",
+        metavar="[NAME=]FILE",
+        help="result.json files, or runs' folders (then their scores.json); NAME is that of the row",
+    )
+    parser.add_argument("--ignore", default="", help="fields of the protocol that may differ, separated by commas")
+    form = parser.add_mutually_exclusive_group()
+    for name, what in (("markdown", "Markdown"), ("latex", "LaTeX (booktabs)"), ("csv", "CSV: raw numbers")):
+        form.add_argument(f"--{name}", action="store_const", dest="form", const=name, help=f"write {what} instead")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read, compare and print."""
+    from pcgen.metrics.scores import compared
+
+    table = compared(_named(arguments.results), ignore=common.split_list(arguments.ignore))
+    if arguments.form is not None:
+        sys.stdout.write(getattr(table, arguments.form)())
+        return 0
+    from rich.console import Console
+
+    Console().print(table.rich("scores"))
+    return 0
+
+
+def _named(words: list[str]) -> "dict[str, Scores]":
+    """Read every file; a row's name is the one given, or else as much of the path as tells it from the others."""
+    from pcgen.metrics import Scores
+
+    given = [_split(word) for word in words]
+    short = _shortest([path for name, path in given if not name])
+    names = [name or short[path] for name, path in given]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigurationError(f"two results are called {twice}: name them, such as {twice}2={given[-1][1]}")
+    return {name: Scores.load(path) for name, (_, path) in zip(names, given, strict=True)}
+
+
+def _split(word: str) -> tuple[str, Path]:
+    name, sign, place = word.partition("=")
+    if not sign or Path(word).exists():
+        name, place = "", word
+    path = Path(place)
+    return name, path / "scores.json" if path.is_dir() else path
+
+
+def _shortest(paths: list[Path]) -> dict[Path, str]:
+    """Name paths by their last part, or by as many of their last parts as they need to differ."""
+    for length in range(1, 1 + max((len(path.parts) for path in paths), default=0)):
+        names = {path: "/".join(path.with_suffix("").parts[-length:]) for path in paths}
+        if len(set(names.values())) == len(set(paths)):
+            break
+    else:
+        return {path: str(path) for path in paths}
+    return {path: name.removesuffix("/scores") or name for path, name in names.items()}

@@ -1,0 +1,64 @@
+"""What MMD and COV are made of, as a picture: clouds beside their nearest ones, and what nobody covers."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pcgen.viz import Image
+
+MOST = 8  # clouds in a row
+
+
+def coverage_picture(generated: "Tensor", reference: "Tensor", d: "Tensor", up_axis: int) -> "Image":
+    """Draw generated clouds above their nearest references, and references that COV misses above what comes nearest.
+
+    Args:
+        generated: (S, N, 3).
+        reference: (R, M, 3).
+        d: Distances (S, R) of generated to reference.
+        up_axis: Which coordinate points up.
+
+    Returns:
+        (H, W, 3). The generated clouds are spread evenly from the nearest to the farthest; the references are those
+        that the generated set comes least near to.
+    """
+    from pcgen.metrics.functional import covered_references
+    from pcgen.viz import draw_pairs
+
+    d_s, nearest_r = d.min(dim=1)
+    order = d_s.argsort()
+    shown = order[np.linspace(0, len(order) - 1, min(MOST, len(order))).round().astype(int)]
+    images = [
+        draw_pairs(
+            generated[shown].numpy(), reference[nearest_r[shown]].numpy(),
+            labels=("generated", "nearest reference"), titles=_titles(d_s[shown]), up_axis=up_axis,
+            heading="from the nearest generated cloud to the farthest",
+        )
+    ]  # fmt: skip
+    missed = (~covered_references(d)).nonzero()[:, 0]
+    if len(missed):
+        d_r, nearest_s = d.min(dim=0)
+        shown = missed[d_r[missed].argsort(descending=True)][:MOST]
+        images.append(
+            draw_pairs(
+                reference[shown].numpy(), generated[nearest_s[shown]].numpy(),
+                labels=("not covered", "nearest generated"), titles=_titles(d_r[shown]), up_axis=up_axis,
+                heading=f"{len(missed)} of {len(reference)} references are covered by no generated cloud, such as",
+            )
+        )  # fmt: skip
+    return _stacked(images)
+
+
+def _titles(distances: "Tensor") -> list[str]:
+    return [f"{distance:.3g}" for distance in distances.tolist()]
+
+
+def _stacked(images: "list[Image]") -> "Image":
+    """Put images of any widths one below the other, on the paper of their corners."""
+    width = max(image.shape[1] for image in images)
+    paper = images[0][0, 0, 0]
+    padded = [np.pad(i, ((0, 0), (0, width - i.shape[1]), (0, 0)), constant_values=paper) for i in images]
+    return np.concatenate(padded)

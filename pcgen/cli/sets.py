@@ -1,0 +1,153 @@
+"""The sets that `pcgen evaluate` compares: read from files, or from what a checkpoint says of its data."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pcgen.cli import common
+from pcgen.errors import ConfigurationError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pcgen.base import GenerativeModel
+    from pcgen.io import CloudSet
+
+TORCH_SUFFIXES = (".pt", ".pth")  # saved tensors, as several models' own scripts leave their samples
+
+
+@dataclass(frozen=True)
+class Sets:
+    """What is compared, and what is known of it.
+
+    Attributes:
+        generated: (S, N, 3), or None while a model has still to draw them.
+        reference: (R, M, 3).
+        oracle: Training clouds to choose from (K, M, 3), or None.
+        known: Fields of the protocol: data, split, normalization.
+        up_axis: Of the reference, for pictures.
+    """
+
+    generated: "Tensor | None"
+    reference: "Tensor"
+    oracle: "Tensor | None"
+    known: dict[str, Any]
+    up_axis: int = 2
+
+
+def sets_of_model(model: "GenerativeModel", arguments: argparse.Namespace) -> Sets:
+    """The reference as the model knows its data, and the training split of the same source for the oracle."""
+    from pcgen.metrics import data_name
+
+    data = common.model_data(model, arguments)
+    info = model.data_info or {}
+    name = data_name(data.source, info) if arguments.data is None else Path(data.source).name
+    whole = info.get("normalization") or {}
+    if arguments.normalize is not None:
+        whole = common.normalization(model, arguments.normalize).to_plain()
+    known = {"data": name, "split": data.split or "", "normalization": whole}
+    oracle = None if arguments.no_oracle else common.training_clouds(model, arguments, data.split)
+    return Sets(None, data.x, oracle, known, common.up_axis(model))
+
+
+def sets_of_files(arguments: argparse.Namespace) -> Sets:
+    """Two files; the oracle comes from the reference's training split, if it has one.
+
+    Raises:
+        ConfigurationError: If there is no reference.
+        DataError: If a file is no set of clouds.
+    """
+    import torch
+
+    if arguments.data is None:
+        raise ConfigurationError(f"{arguments.generated} is a file of clouds: name the --reference to compare it with")
+    generated = _points(read_any(arguments.generated, arguments.seed), arguments)
+    reference, split = _selected(arguments, arguments.split)
+    whole = common.normalization(None, arguments.normalize)
+    oracle = None
+    if split not in {None, "train"} and not arguments.no_oracle:
+        train = _selected(arguments, "train", missing_ok=True)[0]
+        oracle = None if train is None else torch.from_numpy(whole.apply(_points(train, arguments))[0])
+    known = {"data": Path(arguments.data).name, "split": split or "", "normalization": whole.to_plain()}
+    points = torch.from_numpy(whole.apply(_points(reference, arguments))[0])
+    up_axis = 2 if reference.up_axis is None else reference.up_axis
+    return Sets(torch.from_numpy(generated), points, oracle, known, up_axis)
+
+
+def read_any(path: str, seed: int) -> "CloudSet":
+    """Read clouds from whatever `pcgen.io.read_clouds` reads, or from a tensor that torch has saved."""
+    from pcgen.io import read_clouds
+
+    if Path(path).suffix.lower() in TORCH_SUFFIXES:
+        return _saved_tensor(Path(path))
+    return read_clouds(path, seed=seed)
+
+
+def _saved_tensor(path: Path) -> "CloudSet":
+    """Read a saved tensor of clouds; nothing that the file names is ever run."""
+    import pickle
+
+    import torch
+
+    from pcgen.io import CloudSet
+    from pcgen.io.files import existing
+
+    try:
+        content = torch.load(existing(path), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path}: not a saved tensor, or one that would run code when read; save a .npy") from error
+    if not isinstance(content, torch.Tensor):
+        raise DataError(f"{path} holds a {type(content).__name__}; save the clouds alone, one tensor (S, N, 3)")
+    return CloudSet(content.detach().float().numpy(), source=str(path))
+
+
+def _selected(arguments: argparse.Namespace, split: str | None, *, missing_ok: bool = False) -> tuple[Any, str | None]:
+    if Path(arguments.data).suffix.lower() in TORCH_SUFFIXES:
+        clouds = None if missing_ok else read_any(arguments.data, arguments.seed)
+        return (clouds if clouds is None else clouds.select(split=split)), split
+    classes = None if arguments.classes is None else (common.split_list(arguments.classes), True)
+    return common.read_selected(arguments.data, split, classes, arguments.seed, missing_ok=missing_ok)
+
+
+def _points(clouds: "CloudSet", arguments: argparse.Namespace) -> Any:
+    """Give (K, N, 3), with as many points of each cloud as were asked for."""
+    N = clouds.points.shape[1]
+    if arguments.points is None or arguments.points == N:
+        return clouds.points
+    if arguments.points > N:
+        raise ConfigurationError(f"--points {arguments.points}: the clouds of {clouds.source} have {N}")
+    return clouds.resample(arguments.points, seed=arguments.seed).points
+
+
+def number(sets: Sets, asked: int | None) -> int:
+    """How many clouds on either side: 1-NNA wants as many of each."""
+    there = {"reference": len(sets.reference)}
+    if sets.generated is not None:
+        there["generated"] = len(sets.generated)
+    n = min(there.values()) if asked is None else asked
+    for name, count in there.items():
+        if count < n:
+            raise ConfigurationError(f"-n {n}: the {name} set has only {common.count(count, 'cloud')}")
+        if count > n:
+            common.say(f"{n} of the {count} {name} clouds are taken, at random: both sides need as many (--unequal)")
+    return n
+
+
+def subset(clouds: "Tensor", n: int, seed: int) -> "Tensor":
+    """Choose n clouds as `DataModule.take` does, so that a run's own scores and these have the same oracle."""
+    if len(clouds) == n:
+        return clouds
+    return clouds[np.random.default_rng(seed).permutation(len(clouds))[:n]]
+
+
+def choose_oracle(clouds: "Tensor | None", n: int, arguments: argparse.Namespace) -> "Tensor | None":
+    """Choose n training clouds, or say why there are none."""
+    if arguments.no_oracle:
+        return None
+    if clouds is None or len(clouds) < n:
+        common.say("no oracle row: the reference has no training split with as many clouds")
+        return None
+    return subset(clouds, n, arguments.seed)
