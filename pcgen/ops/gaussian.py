@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pcgen.errors import DataError
-from pcgen.ops import _chunked
+from pcgen.ops import _chunked, _triton
 from pcgen.ops._checks import check_finite, checked_pair, largest_coordinate, refuse
 from pcgen.ops._parallel import batch_ranges, run_all
 
@@ -20,8 +20,8 @@ def gaussian_nearest_neighbors(x: Tensor, y: Tensor, log_scale: Tensor) -> tuple
 
     The cost of a pair is Σ_k [log σ(y)_k + (x_k − y_k)² / (2 σ(y)_k²)]: the negative logarithm of a normal density
     but for a constant. The minimum is over the whole bracket, not over the distance. Gradients follow the pairs that
-    were found. Memory O(B (N + M)), and on a device other than the CPU a chunk of bounded size besides;
-    deterministic.
+    were found. Memory O(B (N + M)), and without a compiled kernel (a device that is neither the CPU nor a GPU
+    with Triton) a chunk of bounded size besides; deterministic.
 
     Args:
         x: Points (B, N, 3), float32 or float64; half precision is computed in float32.
@@ -39,15 +39,23 @@ def gaussian_nearest_neighbors(x: Tensor, y: Tensor, log_scale: Tensor) -> tuple
     y, log_scale = checked_pair(y, log_scale, ("y", "log_scale"))
     if log_scale.shape != y.shape:
         raise DataError(f"log_scale has shape {tuple(log_scale.shape)}; it must be that of y, {tuple(y.shape)}")
-    if x.device.type == "cpu":
+    if x.device.type == "cpu" and not _triton.available(x.device):
         c_x, i_x, c_y, i_y = _GaussianNeighbors.apply(x, y, log_scale)  # type: ignore[no-untyped-call]  # torch's stub
         return c_x, i_x, c_y, i_y
     for tensor, name in (x, "x"), (y, "y"), (log_scale, "log_scale"):
         check_finite(tensor, name)
     _check_scales(log_scale)
-    _, i_x, _, i_y = _chunked.gaussian_both_ways(x.detach(), y.detach(), log_scale.detach())
+    _, i_x, _, i_y = _search_elsewhere(x.detach(), y.detach(), log_scale.detach())
     c_x, c_y = _costs(x, y, log_scale, i_x, i_y)
     return c_x, i_x, c_y, i_y
+
+
+def _search_elsewhere(x: Tensor, y: Tensor, log_scale: Tensor) -> _chunked.Found:
+    if not _triton.available(x.device):
+        return _chunked.gaussian_both_ways(x, y, log_scale)
+    from pcgen.ops._triton_search import gaussian_both_ways
+
+    return gaussian_both_ways(x.contiguous(), y.contiguous(), log_scale.contiguous())
 
 
 def _check_scales(log_scale: Tensor) -> None:

@@ -1,18 +1,19 @@
 """Nearest neighbours between two clouds, in both directions, with gradients.
 
-On the CPU by compiled SIMD kernels (see `pcgen.ops._brute`), on any other device by torch in chunks. Neither ever
-holds a cloud's N × M matrix. Distances are sums of squared differences and never |x|² + |y|² − 2xy, which loses all
-digits far from the origin.
+On the CPU by compiled SIMD kernels (see `pcgen.ops._brute`), on a GPU by Triton kernels (`pcgen.ops._triton_search`),
+on any other device by torch in chunks. None ever holds a cloud's N × M matrix. Distances are sums of squared
+differences and never |x|² + |y|² − 2xy, which loses all digits far from the origin.
 """
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pcgen.ops import _chunked
+from pcgen.ops import _chunked, _triton
 from pcgen.ops._checks import check_finite, checked_pair, largest_coordinate, refuse
 from pcgen.ops._parallel import Task, batch_ranges, run_all, threads
 
@@ -39,9 +40,9 @@ def nearest_neighbors(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def bidirectional_nearest_neighbors(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Find the nearest neighbours in both directions in one pass.
 
-    Deterministic to the bit, whatever the number of threads. Memory O(B (N + M)), and on a device other than the
-    CPU a chunk of bounded size besides. The gradient follows the pairs that were found, and may be differentiated
-    again.
+    Deterministic to the bit, whatever the number of threads. Memory O(B (N + M)), and without a compiled kernel (a
+    device that is neither the CPU nor a GPU with Triton) a chunk of bounded size besides. The gradient follows the
+    pairs that were found, and may be differentiated again.
 
     Args:
         x: (B, N, 3), float32 or float64; half precision is computed in float32.
@@ -62,12 +63,7 @@ def bidirectional_nearest_neighbors(x: Tensor, y: Tensor) -> tuple[Tensor, Tenso
 class _NearestNeighbors(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        if x.device.type == "cpu":
-            d_xy, i_xy, d_yx, i_yx = _search_on_cpu(x.contiguous(), y.contiguous())
-        else:
-            check_finite(x, "x")
-            check_finite(y, "y")
-            d_xy, i_xy, d_yx, i_yx = _chunked.nearest_both_ways(x, y)
+        d_xy, i_xy, d_yx, i_yx = _search_for(x.device)(x.contiguous(), y.contiguous())
         ctx.save_for_backward(x, y, i_xy, i_yx)
         ctx.mark_non_differentiable(i_xy, i_yx)
         return d_xy, i_xy, d_yx, i_yx
@@ -75,12 +71,48 @@ class _NearestNeighbors(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g_xy: Tensor, _: Any, g_yx: Tensor, __: Any) -> tuple[Tensor | None, Tensor | None]:
         x, y, i_xy, i_yx = ctx.saved_tensors
-        # A gradient that is itself to be differentiated (create_graph) is put together by torch.
-        by_kernel = x.device.type == "cpu" and not torch.is_grad_enabled()
-        pull_back = _pull_back_on_cpu if by_kernel else _chunked.pull_back
+        pull_back = _pull_back_for(x.device)
         g_x = pull_back(x, y, i_xy, i_yx, g_xy, g_yx) if ctx.needs_input_grad[0] else None
         g_y = pull_back(y, x, i_yx, i_xy, g_yx, g_xy) if ctx.needs_input_grad[1] else None
         return g_x, g_y
+
+
+def _search_for(device: torch.device) -> Callable[[Tensor, Tensor], _chunked.Found]:
+    if _triton.available(device):
+        return _search_by_triton
+    return _search_on_cpu if device.type == "cpu" else _search_by_torch
+
+
+def _pull_back_for(device: torch.device) -> Callable[..., Tensor]:
+    """Choose who puts the gradient together: torch, where it is itself to be differentiated (create_graph)."""
+    if torch.is_grad_enabled():
+        return _chunked.pull_back
+    if _triton.available(device):
+        return _pull_back_by_triton
+    return _pull_back_on_cpu if device.type == "cpu" else _chunked.pull_back
+
+
+def _search_by_torch(x: Tensor, y: Tensor) -> _chunked.Found:
+    check_finite(x, "x")
+    check_finite(y, "y")
+    return _chunked.nearest_both_ways(x, y)
+
+
+def _search_by_triton(x: Tensor, y: Tensor) -> _chunked.Found:
+    """Search by the GPU's kernels, which look for coordinates that are not finite on their way."""
+    from pcgen.ops._triton_search import nearest_both_ways
+
+    found, bad = nearest_both_ways(x.detach(), y.detach(), largest_coordinate(x.dtype))
+    if bad:
+        check_finite(x, "x")
+        check_finite(y, "y")
+    return found
+
+
+def _pull_back_by_triton(x: Tensor, y: Tensor, i_xy: Tensor, i_yx: Tensor, g_xy: Tensor, g_yx: Tensor) -> Tensor:
+    from pcgen.ops._triton_search import pull_back
+
+    return pull_back(x.contiguous(), y.contiguous(), i_xy, i_yx, g_xy, g_yx)
 
 
 def _search_on_cpu(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

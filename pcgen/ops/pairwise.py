@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pcgen.ops import _triton
 from pcgen.ops._checks import check_finite, checked_pair, largest_coordinate, refuse
 from pcgen.ops._parallel import Progress, Task, batch_ranges, run_all
 from pcgen.ops.chamfer import Reduction, chamfer_distance, check_options
@@ -25,10 +26,11 @@ def pairwise_chamfer_distance(
 ) -> Tensor:
     """Compute the Chamfer distance of every cloud of one set to every cloud of another.
 
-    On the CPU each cloud is prepared once and few pairs of points are looked at; the result is that of
-    `chamfer_distance` to rounding. On another device, and where a gradient is wanted, the pairs are computed one row
-    after the other by `chamfer_distance`, which for a gradient keeps O(S R (N + M)) indices. If b is a (the same
-    tensor), half the pairs are computed in either case.
+    On the CPU each cloud is prepared once and few pairs of points are looked at; on a GPU with Triton a kernel
+    streams the pairs and holds the results and at most 256 MiB besides. Both give the result of `chamfer_distance`
+    to rounding. On another device, and where a gradient is wanted, the pairs are computed one row after the other by
+    `chamfer_distance`, which for a gradient keeps O(S R (N + M)) indices. If b is a (the same tensor), half the pairs
+    are computed in every case.
 
     Args:
         a: (S, N, 3), float32 or float64; half precision is computed in float32.
@@ -49,9 +51,11 @@ def pairwise_chamfer_distance(
     same = a is b
     a, b = checked_pair(a, b, ("a", "b"), batched=False)
     wants_gradient = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
-    if wants_gradient or a.device.type != "cpu":
+    by_triton = _triton.available(a.device)
+    if wants_gradient or not (by_triton or a.device.type == "cpu"):
         return _by_rows(a, None if same else b, norm, reduction, progress)
-    return _pruned(a.contiguous(), None if same else b.contiguous(), norm, reduction, progress)
+    compute = _streamed if by_triton else _pruned
+    return compute(a.contiguous(), None if same else b.contiguous(), norm, reduction, progress)
 
 
 def _by_rows(a: Tensor, b: Tensor | None, norm: int, reduction: Reduction, progress: Progress | None) -> Tensor:
@@ -73,6 +77,16 @@ def _by_rows(a: Tensor, b: Tensor | None, norm: int, reduction: Reduction, progr
         column = torch.cat([torch.arange(begin, end) for _, begin, end in stretches])
         out = out.index_put((row.to(a.device), column.to(a.device)), torch.cat(parts))
     return out if b is not None else _mirrored(out)
+
+
+def _streamed(a: Tensor, b: Tensor | None, norm: int, reduction: Reduction, progress: Progress | None) -> Tensor:
+    """Compute the matrix on a GPU; b None stands for a."""
+    from pcgen.ops._triton_pairs import pairwise_chamfer
+
+    check_finite(a, "a")
+    if b is not None:
+        check_finite(b, "b")
+    return pairwise_chamfer(a.detach(), None if b is None else b.detach(), norm, reduction, progress)
 
 
 def _pruned(a: Tensor, b: Tensor | None, norm: int, reduction: str, progress: Progress | None) -> Tensor:
