@@ -1,4 +1,4 @@
-"""One evaluation for all processes: each does its share, rank zero scores, every rank hears the result."""
+"""One evaluation for all processes: each does its share of samples and pairs, and every rank hears the result."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pcgen.base import DataModule, GenerativeModel
 from pcgen.io.progress import Report, progress
+from pcgen.metrics.ranks import ALONE, Ranks
 
 T = TypeVar("T")
 
@@ -36,6 +37,12 @@ def my_part(trainer: Trainer, n: int) -> slice:
     """Give this process's share of n things; the shares of all ranks, one after the other, are the whole."""
     rank, world = trainer.global_rank, trainer.world_size
     return slice(n * rank // world, n * (rank + 1) // world)
+
+
+def sharing_ranks(trainer: Trainer) -> Ranks:
+    """Give the trainer's processes as those that share a computation; alone if `torch.distributed` knows others."""
+    ranks = Ranks.current()
+    return ranks if ranks.size == trainer.world_size else ALONE
 
 
 def gather_in_order(trainer: Trainer, mine: Tensor) -> Tensor:

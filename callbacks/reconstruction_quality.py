@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pcgen.base import DataModule, GenerativeModel
 from pcgen.callbacks._logging import log_final
-from pcgen.callbacks._sharing import gather_in_order, my_part, on_rank_zero, scorable
+from pcgen.callbacks._sharing import gather_in_order, my_part, scorable, sharing_ranks
 from pcgen.errors import ConfigurationError
 from pcgen.metrics import ReconstructionScores
 
@@ -88,12 +88,17 @@ class ReconstructionQuality(Callback):
             chunks = torch.split(data, _CHUNK)
             mine = [model.reconstruct(chunk) for chunk in chunks[my_part(trainer, len(chunks))]]
         reconstructions = gather_in_order(trainer, torch.cat([data[:0], *mine]))
-        return on_rank_zero(trainer, lambda: self._compare(data, reconstructions))
+        return self._compare(trainer, data, reconstructions)
 
-    def _compare(self, data: Tensor, reconstructions: Tensor) -> dict[str, float]:
-        metric = ReconstructionScores(coverage=self.coverage, sync_on_compute=False).to(data.device)  # all is here
+    def _compare(self, trainer: Trainer, data: Tensor, reconstructions: Tensor) -> dict[str, float]:
+        """Compare what every rank has whole; each updates the metric with its part, so that they share the pairs."""
+        ranks = sharing_ranks(trainer)
+        metric = ReconstructionScores(coverage=self.coverage, sync_on_compute=ranks.size > 1).to(data.device)
         if not reconstructions.isfinite().all():
-            warnings.warn("the scores of reconstructions are NaN: some hold NaN or infinity", stacklevel=2)
+            if trainer.is_global_zero:
+                warnings.warn("the scores of reconstructions are NaN: some hold NaN or infinity", stacklevel=2)
             return dict.fromkeys(metric.names, math.nan)
-        metric.update(data, reconstructions)
+        mine = ranks.rows(len(data))
+        if mine.stop > mine.start:
+            metric.update(data[mine], reconstructions[mine])
         return {name: score.item() for name, score in metric.compute().items()}

@@ -11,12 +11,11 @@ from torch import Tensor
 
 from pcgen.base import DataModule, GenerativeModel
 from pcgen.callbacks._logging import last_step, log_final, log_table, run_folder
-from pcgen.callbacks._sharing import gather_in_order, on_rank_zero, progress_bar, scorable
+from pcgen.callbacks._sharing import gather_in_order, on_rank_zero, progress_bar, scorable, sharing_ranks
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io.progress import Report
 from pcgen.metrics import Scores, SetEvaluator, ball_radius, data_name, draw_chunks
-
-Row = tuple[dict[str, float], dict[str, tuple[float, float]]]
+from pcgen.metrics.evaluation import Row
 
 
 class SetScores(Callback):
@@ -27,14 +26,16 @@ class SetScores(Callback):
     `every_n_epochs`), and under `oracle/…` the same scores of a random training subset of the same size. At the end of
     fit and test it prints the table and writes `scores.json` (`scores_test.json`) into the run's folder. The samples
     depend on the weights and the seed alone, not on the number of processes, and training goes on as if none had been
-    drawn.
+    drawn. Several processes divide the samples and the pairs of clouds among them and give what one gives. A strategy
+    that shards the model (FSDP, DeepSpeed stage 3) is not for this: a process with fewer samples to draw would leave
+    the others waiting for its share of the weights.
 
     Args:
         num_clouds: Samples and references; as many as there are if the split has fewer. The cost grows with its
             square: 100 clouds of 2048 points take some seconds on two CPU cores.
         every_n_epochs: Score at the end of every n-th epoch's validation, and at the end of fit in any case; 0 for the
             end alone.
-        distances: Short names of the distances between clouds: `cd`.
+        distances: Short names of the distances between clouds, such as `cd`; see `pcgen.metrics.DISTANCES`.
         radius: Of the ball that the data are normalised to, which JSD wants to know; None reads it off the data's
             normalisation, and leaves JSD out if that does not say.
         both_orientations: Add MMD and COV with samples and references swapped, as some published tables have them.
@@ -115,8 +116,8 @@ class SetScores(Callback):
             reference = self._reference(datamodule, split, model.device)
             generated = self._draw(trainer, model, len(reference.evaluator.reference))
             with progress_bar(trainer, "scoring samples") as report:
-                row = on_rank_zero(trainer, lambda: reference.score(generated, report))
-                oracle = on_rank_zero(trainer, lambda: reference.oracle_row(report))
+                row = reference.score(trainer, generated, report)
+                oracle = reference.oracle_row(trainer, report)
         protocol = reference.evaluator.protocol(
             generated,
             data=data_name(type(datamodule).__name__, datamodule.info()),
@@ -124,7 +125,7 @@ class SetScores(Callback):
             normalization=datamodule.info()["normalization"],
             chunk=self.chunk,
         )
-        return Scores(row[0], protocol, row[1], *oracle)
+        return Scores(row.values, protocol, row.intervals, oracle.values, oracle.intervals, row.pairs, row.remarks)
 
     def _reference(self, datamodule: DataModule, split: str, device: torch.device) -> "_Reference":
         """Take the reference and the oracle's clouds once; they are the same in every epoch."""
@@ -178,24 +179,31 @@ class _Reference:
         self.evaluator, self.oracle = evaluator, oracle
         self._row: Row | None = None
 
-    def score(self, clouds: Tensor, report: Report) -> Row:
+    def score(self, trainer: Trainer, clouds: Tensor, report: Report) -> Row:
         """Score, or give NaN for samples that are none: a diverged model is the trainer's to stop, not the score's."""
         try:
-            return self.evaluator.score(clouds, progress=report)
-        except DataError as error:
-            warnings.warn(f"the scores of this epoch's samples are NaN: {error}", stacklevel=2)
-            return dict.fromkeys(self.evaluator.names, math.nan), {}
+            return self._measure(trainer, clouds, report)
+        except DataError as error:  # of clouds that every rank has alike, so every rank comes here
+            if trainer.is_global_zero:
+                warnings.warn(f"the scores of this epoch's samples are NaN: {error}", stacklevel=2)
+            return Row(dict.fromkeys(self.evaluator.names, math.nan), {}, {}, ())
 
-    def oracle_row(self, report: Report) -> Row:
+    def oracle_row(self, trainer: Trainer, report: Report) -> Row:
         """Score the oracle's clouds, the first time."""
         if self._row is None:
             wanted, found = len(self.evaluator.reference), len(self.oracle)
             if found == wanted:
-                self._row = self.evaluator.score(self.oracle, progress=report)
+                self._row = self._measure(trainer, self.oracle, report)
             else:
-                warnings.warn(f"{found} training clouds for {wanted} references: no oracle's row", stacklevel=2)
-                self._row = {}, {}
+                if trainer.is_global_zero:
+                    warnings.warn(f"{found} training clouds for {wanted} references: no oracle's row", stacklevel=2)
+                self._row = Row({}, {}, {}, ())
         return self._row
+
+    def _measure(self, trainer: Trainer, clouds: Tensor, report: Report) -> Row:
+        """Compare on all ranks, each with its share of the pairs; what is made of the distances is rank zero's word."""
+        distances = self.evaluator.compare(clouds, ranks=sharing_ranks(trainer), progress=report)
+        return on_rank_zero(trainer, lambda: self.evaluator.measure(clouds, distances=distances))
 
 
 def _named(scores: Scores, split: str) -> dict[str, float]:

@@ -26,34 +26,33 @@ def coverage_picture(generated: "Tensor", reference: "Tensor", d: "Tensor", up_a
         that the generated set comes least near to.
     """
     from pcgen.metrics.functional import covered_references
-    from pcgen.viz import draw_pairs
 
     d_s, nearest_r = d.min(dim=1)
     order = d_s.argsort()
     shown = order[np.linspace(0, len(order) - 1, min(MOST, len(order))).round().astype(int)]
-    images = [
-        draw_pairs(
-            generated[shown].numpy(), reference[nearest_r[shown]].numpy(),
-            labels=("generated", "nearest reference"), titles=_titles(d_s[shown]), up_axis=up_axis,
-            heading="from the nearest generated cloud to the farthest",
-        )
-    ]  # fmt: skip
+    heading = "from the nearest generated cloud to the farthest"
+    labels = ("generated", "nearest reference")
+    images = [_pairs(generated[shown], reference[nearest_r[shown]], d_s[shown], labels, heading, up_axis)]
     missed = (~covered_references(d)).nonzero()[:, 0]
     if len(missed):
         d_r, nearest_s = d.min(dim=0)
         shown = missed[d_r[missed].argsort(descending=True)][:MOST]
-        images.append(
-            draw_pairs(
-                reference[shown].numpy(), generated[nearest_s[shown]].numpy(),
-                labels=("not covered", "nearest generated"), titles=_titles(d_r[shown]), up_axis=up_axis,
-                heading=f"{len(missed)} of {len(reference)} references are covered by no generated cloud, such as",
-            )
-        )  # fmt: skip
+        heading = f"{len(missed)} of {len(reference)} references are covered by no generated cloud, such as"
+        labels = ("not covered", "nearest generated")
+        images.append(_pairs(reference[shown], generated[nearest_s[shown]], d_r[shown], labels, heading, up_axis))
     return _stacked(images)
 
 
-def _titles(distances: "Tensor") -> list[str]:
-    return [f"{distance:.3g}" for distance in distances.tolist()]
+def _pairs(
+    above: "Tensor", below: "Tensor", distances: "Tensor", labels: tuple[str, str], heading: str, up_axis: int
+) -> "Image":
+    """Draw pairs of clouds (K, N, 3) and (K, M, 3), both of a pair in the frame of both together."""
+    from pcgen.viz import draw_rows
+
+    rows = (above.numpy(), below.numpy())
+    both = np.concatenate(rows, axis=1)
+    titles = [f"{distance:.3g}" for distance in distances.tolist()]
+    return draw_rows(rows, labels=labels, titles=titles, likes=(both, both), up_axis=up_axis, heading=heading)
 
 
 def _stacked(images: "list[Image]") -> "Image":

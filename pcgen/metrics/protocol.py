@@ -73,7 +73,8 @@ class Protocol:
         differ = {name: pair for name, pair in self.differences(other).items() if name not in ignore}
         if differ:
             listed = "; ".join(f"{name} {mine!r} against {theirs!r}" for name, (mine, theirs) in differ.items())
-            raise ConfigurationError(f"scores of different protocols are not compared: {listed} (ignore={[*differ]})")
+            remedy = f"to compare them all the same, ignore {','.join(differ)}"
+            raise ConfigurationError(f"scores of different protocols are not compared: {listed} ({remedy})")
 
     def describe(self) -> str:
         """Give it as one line for people, without what is empty."""

@@ -12,6 +12,7 @@ from pcgen.metrics.bootstrap import Interval
 if TYPE_CHECKING:
     from rich.table import Table
 
+MOST_UPRIGHT = 4  # rows that fit side by side, with their intervals
 Row = tuple[Mapping[str, float], Mapping[str, Interval]]  # scores and intervals by name
 
 
@@ -81,17 +82,20 @@ class ScoreTable:
         return list(dict.fromkeys(name for values, _ in self.rows.values() for name in values))
 
     def rich(self, title: str) -> "Table":
-        """Give it for the terminal."""
+        """Give it for the terminal: few rows of many scores stand upright, so that nothing has to be cut."""
         from rich.markup import escape
         from rich.table import Table
 
+        heads = ["", *(self._quantity(name).head for name in self.names)]
+        upright = len(self.rows) <= MOST_UPRIGHT
+        lines = [[row, *cells] for row, cells in self._cells(" " if upright else "\n").items()]
+        grid = list(zip(heads, *lines, strict=True)) if upright else [tuple(heads), *map(tuple, lines)]
         caption = escape("\n".join(self.notes))
         table = Table(title=escape(title), caption=caption, title_justify="left", caption_justify="left")
-        table.add_column("")
-        for name in self.names:
-            table.add_column(self._quantity(name).head, justify="right")
-        for row, cells in self._cells("\n").items():
-            table.add_row(escape(row), *map(escape, cells))
+        for k, head in enumerate(grid[0]):
+            table.add_column(escape(head), justify="right" if k else "left", overflow="fold")
+        for line in grid[1:]:
+            table.add_row(*map(escape, line))
         return table
 
     def markdown(self) -> str:
