@@ -15,7 +15,7 @@ from pcgen.callbacks._sharing import gather_in_order, on_rank_zero, progress_bar
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io.progress import Report
 from pcgen.metrics import Scores, SetEvaluator, ball_radius, data_name, draw_chunks
-from pcgen.metrics.evaluation import Row
+from pcgen.metrics.evaluator import Row
 
 
 class SetScores(Callback):

@@ -1,4 +1,4 @@
-"""Score generated clouds against a reference: MMD, COV, 1-NNA and JSD, beside an oracle.
+"""Score generated clouds against a reference: MMD, COV, 1-NNA, FPD, KID and JSD, beside an oracle.
 
 GENERATED is a checkpoint, which is sampled, or a file of anybody's clouds: .npy, .npz, HDF5, a saved tensor (.pt), a
 folder, …. The oracle's row has the same scores of random training clouds: no model of this data should be expected to
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcgen.cli import common
-from pcgen.errors import ConfigurationError
+from pcgen.errors import ConfigurationError, PcgenError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pcgen.cli.sets import Sets
     from pcgen.metrics.store import Store
 
+EXTRACTOR = "pointnet-modelnet10-v1"
+Z = 2
 CHUNK = 64  # pcgen.metrics.draw's default, part of the protocol
 
 
@@ -42,6 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--distances", default="cd", help="separated by commas (default cd, the Chamfer distance)")
     common.add_normalize_argument(parser)
     parser.add_argument("--radius", type=float, help="of the ball that the clouds lie in, for JSD")
+    parser.add_argument(
+        "--extractor",
+        default="auto",
+        help="network whose features give FPD and KID: a name, a file of pcgen export, or none (default: the one that "
+        "comes with pcgen, where the radius is known)",
+    )
+    parser.add_argument("--up-axis", choices=["x", "y", "z"], help="of the clouds, where the reference does not say")
     parser.add_argument("--both-orientations", action="store_true", help="add MMD and COV with the sets swapped")
     parser.add_argument("--unequal", action="store_true", help="take all clouds of both sides, however many each has")
     parser.add_argument("--no-oracle", action="store_true", help="leave out the oracle's row, half of the work")
@@ -75,11 +84,12 @@ def run(arguments: argparse.Namespace) -> int:
     radius = arguments.radius or ball_radius(sets.known["normalization"])
     if radius is None:
         common.say("JSD is left out: nobody said in which ball the clouds lie (--radius)")
+    up_axis = sets.up_axis if arguments.up_axis is None else "xyz".index(arguments.up_axis)
     place = common.device(arguments.device)
     evaluator = SetEvaluator(
         reference.to(place), distances=arguments.distances, radius=radius, allow_unequal=arguments.unequal,
         both_orientations=arguments.both_orientations, level=arguments.level, draws=arguments.draws,
-        seed=arguments.seed, store=store,
+        seed=arguments.seed, extractor=_extractor(arguments, radius, up_axis), up_axis=up_axis, store=store,
     )  # fmt: skip
     with _percent("comparing") as advance:
         distances = evaluator.compare(generated.to(place), progress=advance)
@@ -93,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         from pcgen.cli.coverage import coverage_picture
 
         d_sr = distances[arguments.distances[0]].sr
-        common.write_picture(arguments, coverage_picture(generated, reference, d_sr, sets.up_axis))
+        common.write_picture(arguments, coverage_picture(generated, reference, d_sr, Z if up_axis is None else up_axis))
     return 0
 
 
@@ -124,6 +134,31 @@ def _store(arguments: argparse.Namespace) -> "Store | None":
     if arguments.no_cache and arguments.cache is not None:
         raise ConfigurationError(f"--cache {arguments.cache} and --no-cache contradict each other; give one of them")
     return None if arguments.no_cache else Store(arguments.cache)
+
+
+def _extractor(arguments: argparse.Namespace, radius: float | None, up_axis: int | None) -> Any:
+    """Find the network whose features are compared; None for none.
+
+    Raises:
+        ConfigurationError: If one was asked for and is not there, or the radius is not known.
+    """
+    asked = arguments.extractor
+    if asked == "none" or (asked == "auto" and radius is None):
+        return None
+    if radius is None:
+        raise ConfigurationError(f"--extractor {asked} wants clouds of a known size: give --radius or --normalize")
+    from pcgen.metrics.extractors import extractor
+
+    try:
+        found = extractor(EXTRACTOR if asked == "auto" else asked)
+    except (PcgenError, OSError) as error:
+        if asked != "auto":
+            raise
+        common.say(f"FPD and KID are left out: {error}")
+        return None
+    if up_axis is None:
+        common.say(f"nobody said which axis of the clouds is up: FPD and KID by {found.name} take its own (--up-axis)")
+    return found
 
 
 def _model(arguments: argparse.Namespace) -> Any:

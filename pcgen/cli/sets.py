@@ -28,14 +28,14 @@ class Sets:
         reference: (R, M, 3).
         oracle: Training clouds to choose from (K, M, 3), or None.
         known: Fields of the protocol: data, split, normalization.
-        up_axis: Of the reference, for pictures.
+        up_axis: Of the reference, or None where nobody says.
     """
 
     generated: "Tensor | None"
     reference: "Tensor"
     oracle: "Tensor | None"
     known: dict[str, Any]
-    up_axis: int = 2
+    up_axis: int | None = None
 
 
 def sets_of_model(model: "GenerativeModel", arguments: argparse.Namespace) -> Sets:
@@ -50,7 +50,7 @@ def sets_of_model(model: "GenerativeModel", arguments: argparse.Namespace) -> Se
         whole = common.normalization(model, arguments.normalize).to_plain()
     known = {"data": name, "split": data.split or "", "normalization": whole}
     oracle = None if arguments.no_oracle else common.training_clouds(model, arguments, data.split)
-    return Sets(None, data.x, oracle, known, common.up_axis(model))
+    return Sets(None, data.x, oracle, known, info.get("up_axis"))
 
 
 def sets_of_files(arguments: argparse.Namespace) -> Sets:
@@ -73,8 +73,7 @@ def sets_of_files(arguments: argparse.Namespace) -> Sets:
         oracle = None if train is None else torch.from_numpy(whole.apply(_points(train, arguments))[0])
     known = {"data": Path(arguments.data).name, "split": split or "", "normalization": whole.to_plain()}
     points = torch.from_numpy(whole.apply(_points(reference, arguments))[0])
-    up_axis = 2 if reference.up_axis is None else reference.up_axis
-    return Sets(torch.from_numpy(generated), points, oracle, known, up_axis)
+    return Sets(torch.from_numpy(generated), points, oracle, known, reference.up_axis)
 
 
 def read_any(path: str, seed: int) -> "CloudSet":

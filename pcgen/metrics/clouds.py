@@ -9,7 +9,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from pcgen.errors import DataError
-from pcgen.metrics.evaluation import SetEvaluator
+from pcgen.metrics.evaluator import SetEvaluator
 from pcgen.metrics.pairs import distance_matrix
 from pcgen.metrics.ranks import ALONE, Ranks
 from pcgen.metrics.set_scores import exact_mean, reconstruction_agreement

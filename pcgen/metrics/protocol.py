@@ -27,7 +27,7 @@ class Protocol:
         jsd_resolution: Grid centres on an axis.
         seed: Of the samples, of the oracle's subset and of the intervals.
         chunk: Samples drawn at once, which is part of the seed; None for clouds that came from a file.
-        extractor: Identity of the network whose features were compared, if any.
+        extractor: Identity of the network whose features were compared, if any: name, hash, axis taken for up.
         level: Of the confidence intervals; None without them.
         draws: Of the bootstrap that gave them.
         reference: Digest of the reference clouds as they were compared: two files of one name may differ.

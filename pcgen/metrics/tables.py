@@ -45,7 +45,7 @@ def quantity(name: str, extractor: str | None = None) -> Quantity:
     # in the units that published tables have
     mmd = (1000, 3, "×10³") if squared else (100, 3, "×10²")
     distance = distance.removesuffix("_squared").upper() + ("²" if distance.endswith("_squared") else "")
-    of_features = f"({extractor})" if extractor else ""
+    of_features = f"({extractor.partition(':')[0]})" if extractor else ""  # without the hash, which the protocol has
     known = {
         "mmd": Quantity(f"MMD-{distance}{swapped}", "↓", *mmd),
         "cov": Quantity(f"COV-{distance}{swapped}", "↑", 100, 1, "%"),
