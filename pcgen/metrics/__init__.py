@@ -11,8 +11,14 @@ if TYPE_CHECKING:
     from pcgen.metrics.clouds import ReconstructionScores as ReconstructionScores
     from pcgen.metrics.evaluation import SetEvaluator as SetEvaluator
     from pcgen.metrics.evaluation import evaluate_sets as evaluate_sets
+    from pcgen.metrics.features import FeatureExtractor as FeatureExtractor
+    from pcgen.metrics.features import FrechetDistance as FrechetDistance
+    from pcgen.metrics.features import KernelDistance as KernelDistance
+    from pcgen.metrics.kernel_distance import KernelDistances as KernelDistances
     from pcgen.metrics.latent import KLPerDimension as KLPerDimension
+    from pcgen.metrics.latent import LatentFactorScores as LatentFactorScores
     from pcgen.metrics.means import MeanOverData as MeanOverData
+    from pcgen.metrics.moments import FeatureMoments as FeatureMoments
     from pcgen.metrics.pairs import DISTANCES as DISTANCES
     from pcgen.metrics.protocol import Protocol as Protocol
     from pcgen.metrics.protocol import ball_radius as ball_radius
@@ -24,8 +30,14 @@ if TYPE_CHECKING:
 
 _HOME = {
     "DISTANCES": "pairs",
+    "FeatureExtractor": "features",
+    "FeatureMoments": "moments",
+    "FrechetDistance": "features",
     "GenerationScores": "clouds",
     "KLPerDimension": "latent",
+    "KernelDistance": "features",
+    "KernelDistances": "kernel_distance",
+    "LatentFactorScores": "latent",
     "MeanOverData": "means",
     "Protocol": "protocol",
     "ReconstructionScores": "clouds",

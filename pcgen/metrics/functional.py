@@ -1,12 +1,22 @@
 """Every metric as a function: tensors in, tensor out.
 
-d[i, j] is the distance of generated cloud i to reference cloud j, (S, R).
+Of sets of clouds, d[i, j] is the distance of generated cloud i to reference cloud j, (S, R).
 """
 
 from torch import Tensor
 
 from pcgen.errors import DataError
 from pcgen.metrics.bootstrap import bootstrap_interval, divergence_interval
+from pcgen.metrics.disentanglement import (
+    DCI,
+    compactness,
+    dci,
+    informativeness,
+    linear_informativeness,
+    separated_attribute_predictability,
+)
+from pcgen.metrics.kernel_distance import kernel_distance
+from pcgen.metrics.mutual_information import modularity, mutual_information_gap
 from pcgen.metrics.occupancy import cloud_occupancy, jensen_shannon_divergence, share_outside_ball
 from pcgen.metrics.pairs import PairwiseDistance
 from pcgen.metrics.set_scores import (
@@ -22,19 +32,28 @@ from pcgen.metrics.set_scores import (
 from pcgen.ops import pairwise_chamfer_distance
 
 __all__ = [
+    "DCI",
     "bootstrap_interval",
     "cloud_occupancy",
+    "compactness",
     "coverage",
     "covered_references",
+    "dci",
     "divergence_interval",
+    "informativeness",
     "jensen_shannon_divergence",
+    "kernel_distance",
+    "linear_informativeness",
     "matching_distances",
     "minimum_matching_distance",
+    "modularity",
+    "mutual_information_gap",
     "neighbor_agreement",
     "one_nearest_neighbor_accuracy",
     "own_reconstruction_coverage",
     "reconstruction_agreement",
     "reconstruction_coverage",
+    "separated_attribute_predictability",
     "share_outside_ball",
 ]
 

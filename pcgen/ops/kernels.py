@@ -49,8 +49,8 @@ class MultiscaleInverseMultiquadratic(Recorded):
         scales: Every s; d is the number of columns of the data, and 2 d the mean of ‖x − y‖² under the prior.
 
     >>> k = MultiscaleInverseMultiquadratic(scales=(0.5, 1.0))
-    >>> k(torch.zeros(1, 1), torch.ones(1, 1)).item()  # 1/2 + 2/3
-    1.1666666269302368
+    >>> k(torch.zeros(1, 1), torch.ones(1, 1))  # 1/2 + 2/3
+    tensor([[1.1667]])
     """
 
     def __init__(self, scales: Sequence[float] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)) -> None:
@@ -71,8 +71,8 @@ class GaussianKernel(Recorded):
     Args:
         bandwidth: σ, in units of the data.
 
-    >>> GaussianKernel(bandwidth=2.0)(torch.zeros(1, 1), torch.tensor([[2.0]])).item()  # exp(−1/2)
-    0.6065306663513184
+    >>> GaussianKernel(bandwidth=2.0)(torch.zeros(1, 1), torch.tensor([[2.0]]))  # exp(−1/2)
+    tensor([[0.6065]])
     """
 
     def __init__(self, bandwidth: float = 1.0) -> None:
