@@ -1,5 +1,7 @@
 """What all classifiers share: an encoder, dropout, one linear layer, cross-entropy and the confusion matrix."""
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -7,9 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
+from pcgen import __version__
 from pcgen.base import Batch, DataModule, GenerativeModel, OptimizerFactory, SchedulerFactory, in_chunks, verb
 from pcgen.errors import ConfigurationError, DataError
-from pcgen.metrics import MeanOverData
+from pcgen.metrics import MeanOverData, data_name
+from pcgen.metrics.extractors import Extractor, rounded_extractor, save_extractor
 from pcgen.nets import Encoder
 
 
@@ -78,6 +82,39 @@ class Classifier(GenerativeModel):
     def classify(self, x: Tensor) -> Tensor:
         """Give the probabilities (B, K) of the classes for data (B, …)."""
         return in_chunks(lambda part: self.logits(part).softmax(1), x, self.chunk_size)
+
+    def export_extractor(
+        self, path: str | Path, *, name: str, datamodule: DataModule | None = None, **known: Any
+    ) -> Extractor:
+        """Write the network as a feature extractor, for the Fréchet distance and its kin.
+
+        Matrices are rounded to half precision; the accuracies in the card are those of the rounded network.
+
+        Args:
+            path: The file, some `.pt`.
+            name: What scores will call it; it is part of their names.
+            datamodule: The data of the training, to measure the accuracies on its validation and test splits; None
+                leaves them out.
+            known: What else the card shall say, as plain data.
+
+        Returns:
+            What `pcgen.metrics.extractor(path)` gives.
+
+        Raises:
+            ConfigurationError: If the model does not say what its data were: it has not been trained by a Trainer.
+        """
+        if self.data_info is None:
+            raise ConfigurationError(f"this {type(self).__name__} does not know what data it was trained on: train it")
+        card = {
+            "name": name,
+            "input": _input(self.data_info),
+            "data": _public(self.data_info),
+            "training": {"model": self.card()["model"], "version": __version__, **known},
+        }
+        if datamodule is not None:
+            rounded = rounded_extractor(self.encoder, self.head, card)
+            card["accuracy"] = {split: _accuracy(rounded, datamodule.take(split)) for split in ("val", "test")}
+        return save_extractor(path, self.encoder, self.head, card)
 
     # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -149,6 +186,43 @@ class Classifier(GenerativeModel):
                 f"the data have a label {int(batch.label.max())} and the model's num_classes is {self.num_classes}"
             )
         return batch.label
+
+
+def _input(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what the network was trained on, for those who bring it something else."""
+    shape = info["sample_shape"]
+    if len(shape) == 3:
+        return {"kind": "images", "shape": shape}
+    radius, up_axis = info["normalization"].get("radius"), info["up_axis"]
+    if radius is None or up_axis is None or info["normalization"].get("scope") == "none":
+        raise ConfigurationError(
+            "an extractor brings clouds to the size and the up axis of its training, and these data do not say them: "
+            "train on normalised clouds with a known up_axis"
+        )
+    return {"kind": "clouds", "num_points": shape[0], "radius": radius, "up_axis": up_axis}
+
+
+def _public(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what is known of the data, without the folders of the machine that they lay on."""
+    path, arguments = info["recipe"]["class_path"], dict(info["recipe"]["init_args"])
+    for key in {"path", "root", "cache"} & arguments.keys():
+        arguments[key] = None if arguments[key] is None else Path(arguments[key]).name
+    return {
+        "name": data_name(path.rpartition(".")[2], {"recipe": info["recipe"]}),
+        "class_names": info["class_names"],
+        "normalization": info["normalization"],
+        "recipe": {"class_path": path, "init_args": arguments},
+    }
+
+
+def _accuracy(rounded: Extractor, batch: Batch) -> dict[str, float | int]:
+    """Measure what an extractor and its head get right."""
+    assert batch.label is not None
+    chosen = torch.cat([rounded.classify(part).argmax(1) for part in batch.x.split(64)])
+    K = rounded.num_classes
+    confusion = torch.bincount(batch.label * K + chosen, minlength=K * K).view(K, K)
+    overall, mean_class = (round(float(value), 6) for value in accuracies(confusion))
+    return {"data": len(chosen), "accuracy": overall, "mean_class_accuracy": mean_class}
 
 
 def accuracies(confusion: Tensor) -> tuple[Tensor, Tensor]:

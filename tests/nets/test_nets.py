@@ -1,8 +1,11 @@
+import copy
+
 import pytest
 import torch
+from torch import nn
 
 from pcgen.errors import ConfigurationError, DataError
-from pcgen.nets import FoldingDecoder, MLPDecoder, MLPEncoder, PointNetEncoder
+from pcgen.nets import CNNEncoder, FoldingDecoder, MLPDecoder, MLPEncoder, PointNetEncoder
 from pcgen.nets.folding import ball_points
 
 
@@ -32,6 +35,65 @@ def test_pointnet_equals_a_loop_over_points():
     layers = net.points.layers
     expected = torch.stack([torch.stack([layers(p[None])[0] for p in cloud]).max(0).values for cloud in x])
     torch.testing.assert_close(net(x), expected)
+
+
+def batch_normed(widths=(6, 9)):
+    """A PointNet in double precision whose normalisations have scales of either sign."""
+    torch.manual_seed(1)
+    net = PointNetEncoder(widths).double()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+    return net
+
+
+def plainly(net, x):
+    """What the layers give one after the other, for every point."""
+    return net.points.layers(x.flatten(0, 1)).unflatten(0, x.shape[:2]).amax(1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("widths", [(6, 9), (9,)])
+def test_the_last_layer_on_the_winners_alone_equals_it_on_every_point(training, widths):
+    net, x = batch_normed(widths).train(training), torch.randn(4, 30, 3, dtype=torch.float64)
+    other = copy.deepcopy(net)
+    weight = torch.randn(4, 9, dtype=torch.float64)
+    given, expected = net(x), plainly(other, x)
+    torch.testing.assert_close(given, expected)
+    (given * weight).sum().backward()
+    (expected * weight).sum().backward()
+    for (name, mine), theirs in zip(net.named_parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, msg=name)
+    for (name, mine), theirs in zip(net.named_buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs, msg=name)
+
+
+def test_the_winners_layer_holds_far_from_the_origin_and_with_a_cumulative_average():
+    net = batch_normed().float()
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm1d):
+            module.momentum = None
+    other = copy.deepcopy(net).double()
+    for _ in range(3):
+        x = torch.randn(3, 50, 3) + 100
+        torch.testing.assert_close(net(x), plainly(other, x.double()).float(), rtol=2e-3, atol=2e-3)
+    for mine, theirs in zip(net.buffers(), other.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs.to(mine), rtol=1e-4, atol=1e-4)
+
+
+def test_a_cnn_gives_features_of_images_of_its_shape_only():
+    net = CNNEncoder((3, 9, 13), channels=(4, 6), head_widths=(7,)).eval()
+    x = torch.rand(5, 3, 9, 13)
+    assert net(x).shape == (5, net.out_features) == (5, 7)
+    assert CNNEncoder((3, 9, 13), channels=(4, 6), head_widths=()).out_features == 6 * 2 * 3
+    torch.testing.assert_close(net(x)[3:], net(x[3:]), rtol=1e-4, atol=1e-5)
+    with pytest.raises(DataError, match=r"images \(B, 3, 9, 13\) and got \(5, 9, 13\)"):
+        net(x[:, 0])
+    with pytest.raises(ConfigurationError, match="4 stages, which halve 9 × 13 pixels to none"):
+        CNNEncoder((3, 9, 13), channels=(4, 4, 4, 4))
+    with pytest.raises(ConfigurationError, match=r"image_shape is \[28, 28\]"):
+        CNNEncoder([28, 28])
 
 
 def test_mean_and_max_pool_differ():
