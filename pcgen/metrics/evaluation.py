@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from pcgen.metrics.evaluator import Progress
-from pcgen.metrics.evaluator import SetEvaluator as SetEvaluator
+from pcgen.metrics.evaluator import Progress, SetEvaluator
 from pcgen.metrics.scores import Scores
 from pcgen.metrics.store import Store
 
 if TYPE_CHECKING:
     from pcgen.metrics.extractors import Extractor
+
+__all__ = ["SetEvaluator", "evaluate_sets"]
 
 
 def evaluate_sets(
