@@ -50,7 +50,7 @@ def smallest_both_ways(cost: Cost, x: Tensor, y: Tensor) -> Found:
     """Find the smallest cost of each row and column and the lowest index at which it stands."""
     c_x, i_x = x.new_empty(x.shape[:2]), x.new_empty(x.shape[:2], dtype=torch.int64)
     c_y, i_y = y.new_full(y.shape[:2], torch.inf), y.new_zeros(y.shape[:2], dtype=torch.int64)
-    for clouds, rows in _chunks(x, y):
+    for clouds, rows in chunks(x, y):
         c = cost(clouds, rows)  # (b, n, M)
         # min's index is arbitrary among equals, argmin's is the first.
         i_x[clouds, rows] = nearest = c.argmin(2)
@@ -62,7 +62,7 @@ def smallest_both_ways(cost: Cost, x: Tensor, y: Tensor) -> Found:
     return c_x, i_x, c_y, i_y
 
 
-def _chunks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, slice]]:
+def chunks(x: Tensor, y: Tensor) -> Iterator[tuple[slice, slice]]:
     """Cut clouds and rows so that at most ELEMENTS costs, and of no cloud more than a part, are held at once."""
     n, m = x.shape[1], y.shape[1]
     rows = max(1, min(n // PARTS, ELEMENTS // m))
