@@ -84,10 +84,10 @@ class Store:
         path = self._path(key)
         try:
             tensors = _read(path, right)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None
         except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, NotImplementedError) as error:
-            self._tell(f"{path} is damaged and its distances are computed anew ({error})")
+            self._tell(f"{path} is damaged and its distances are computed anew ({error})", about=path.name)
             with suppress(OSError):
                 path.unlink()
             return None
@@ -108,7 +108,8 @@ class Store:
             with atomic(self._path(key)) as unfinished, unfinished.open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]  # NumPy's stub takes the names for its options
         except DataError as error:
-            self._tell(f"distances are not kept: {error} (--cache FOLDER or PCGEN_CACHE moves the cache)")
+            remedy = "--cache FOLDER or PCGEN_CACHE moves the cache"
+            self._tell(f"distances are not kept: {error} ({remedy})", about="writing")
             return
         self._bound()
 
@@ -143,9 +144,9 @@ class Store:
             if (abandoned or (total > self.limit and not unfinished)) and _remove(path):
                 total -= stat.st_size
 
-    def _tell(self, message: str) -> None:
-        if message not in self._told:
-            self._told.add(message)
+    def _tell(self, message: str, *, about: str) -> None:
+        if about not in self._told:
+            self._told.add(about)
             warnings.warn(message, stacklevel=4)
 
 

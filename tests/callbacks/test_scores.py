@@ -340,8 +340,8 @@ print(f"rank {fit.global_rank} " + json.dumps(result))
 """
 
 
-@pytest.mark.parametrize("devices", [2])
-def test_two_processes_score_what_one_does(tmp_path, devices):
+@pytest.mark.parametrize("devices", [3])
+def test_several_processes_score_what_one_does(tmp_path, devices):
     program = tmp_path / "program.py"  # a file, since Lightning starts it again for the second rank
     program.write_text(textwrap.dedent(PROGRAM))
     results = {}

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -78,61 +79,96 @@ def test_refusals():
 
 
 PROCESS = """
-import json, sys
+import importlib.util, json, sys
 import torch
 import torch.distributed as dist
-from pcgen.metrics import GenerationScores, ReconstructionScores
+from pcgen.metrics import GenerationScores, ReconstructionScores, pairs
 
-rank, rendezvous = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method="file://" + rendezvous, rank=rank, world_size=2)
+rank, size, rendezvous = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+spec = importlib.util.spec_from_file_location("pairs_under_test", sys.argv[4])
+searching = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(searching)
+pairs.DISTANCES["searched"] = searching.SEARCHED
+computed, pairwise = [], pairs.DISTANCES["cd"].pairwise
+
+def counting(a, b, progress=None):
+    computed.append(len(a) * (len(a) + 1) // 2 if a is b else len(a) * len(b))
+    return pairwise(a, b, progress=progress)
+
+pairs.DISTANCES["cd"] = pairs.DISTANCES["cd"]._replace(pairwise=counting)
+dist.init_process_group("gloo", init_method="file://" + rendezvous, rank=rank, world_size=size)
 
 def clouds(n, seed, points=24):
     return torch.rand(n, points, 3, generator=torch.Generator().manual_seed(seed)) - 0.5
 
-results = {}
-for name, mine in {
-    "blocks": (slice(0, 7), slice(7, 11))[rank],  # in order, unequal
-    "interleaved": (slice(0, 11, 2), slice(1, 11, 2))[rank],  # as a distributed sampler deals them
-    "idle": (slice(0, 11), slice(0, 0))[rank],  # one process has nothing
-}.items():
-    x, y, r = clouds(11, 0), clouds(11, 0) + 0.05 * clouds(11, 1), clouds(11, 2, points=30)
-    pairs, sets = ReconstructionScores(), GenerationScores()
+def results(n, mine):
+    x, y, r = clouds(n, 0), clouds(n, 0) + 0.05 * clouds(n, 1), clouds(n, 2, points=30)
+    pairs, sets = ReconstructionScores(), GenerationScores(distances=["cd", "searched"])
     if len(x[mine]):
         pairs.update(x[mine], y[mine])
         for row in y[mine].split(2):
             sets.update(generated=row)
         sets.update(reference=r[mine])
-    results[name] = {k: v.item() for k, v in {**pairs.compute(), **sets.compute()}.items()}
-print(json.dumps(results))
+    return {k: v.item() for k, v in {**pairs.compute(), **sets.compute()}.items()}
+
+cuts = [0, 7, 9, 11][:size] + [11]
+print(json.dumps({
+    "blocks": results(11, slice(cuts[rank], cuts[rank + 1])),  # in order, unequal
+    "interleaved": results(11, slice(rank, 11, size)),  # as a distributed sampler deals them
+    "idle": results(11, slice(0, 11) if rank == 0 else slice(0, 0)),  # one process has everything
+    "two": results(2, slice(rank, 2, size)),
+    "one": results(1, slice(rank, 1, size)),
+}))
+print(json.dumps(computed))
+
+# states exchanged by hand and computed by one rank alone: nobody is waited for
+alone = GenerationScores(sync_on_compute=False)
+alone.update(generated=clouds(3, 0), reference=clouds(3, 1))
+alone.sync()
+if rank == 0:
+    alone.compute()
 dist.destroy_process_group()
 """
 
 
-def test_two_processes_give_what_one_gives(tmp_path):
-    x, r = clouds(11, 0), clouds(11, 2, points=30)
-    y = x + 0.05 * clouds(11, 1)
-    pairs, sets = ReconstructionScores(), GenerationScores()
-    pairs.update(x, y)
-    sets.update(generated=y, reference=r)
-    expected = {**plain(pairs), **plain(sets)}
+def expected(n):
+    x, r = clouds(n, 0), clouds(n, 2, points=30)
+    y = x + 0.05 * clouds(n, 1)
+    values = ReconstructionScores(), GenerationScores()
+    values[0].update(x, y)
+    values[1].update(generated=y, reference=r)
+    both = {**plain(values[0]), **plain(values[1])}
+    return both | {k.replace("_cd", "_searched"): v for k, v in both.items() if k.endswith("_cd")}
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_processes_give_what_one_gives_and_divide_the_pairs(tmp_path, size):
     command = [sys.executable, "-c", textwrap.dedent(PROCESS)]
+    search = Path(__file__).with_name("test_pairs.py")
     ranks = [
         subprocess.Popen(
-            [*command, str(rank), str(tmp_path / "rendezvous")],
+            [*command, str(rank), str(size), str(tmp_path / "rendezvous"), str(search)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for rank in range(2)
+        for rank in range(size)
     ]
+    ways = {"blocks": expected(11), "interleaved": expected(11), "idle": expected(11), "two": expected(2)}
+    ways["one"] = expected(1)
+    done = []
     try:
         for process in ranks:
             out, err = process.communicate(timeout=120)
             assert process.returncode == 0, err
-            results = json.loads(out.splitlines()[-1])
-            assert set(results) == {"blocks", "interleaved", "idle"}
+            results, computed = map(json.loads, out.splitlines()[-2:])
+            assert results.keys() == ways.keys()
             for way, values in results.items():
-                assert values == expected, way  # bit for bit
+                assert values == ways[way], way  # bit for bit
+            done.append(sum(computed))
     finally:
         for process in ranks:
             process.kill()
+    whole = 3 * (2 * 66 + 121) + (2 * 3 + 4) + (2 * 1 + 1)  # triangles with their diagonals, and rectangles
+    assert sum(done) == whole  # no pair twice
+    assert max(done) < 1.35 * whole / size
