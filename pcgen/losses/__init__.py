@@ -7,6 +7,7 @@ from pcgen.losses.reconstruction import (
     LearnedScaleChamferReconstruction,
     Reconstruction,
 )
+from pcgen.losses.sinkhorn import SinkhornDivergence, sinkhorn_divergence
 
 __all__ = [
     "BernoulliReconstruction",
@@ -14,4 +15,6 @@ __all__ = [
     "GaussianReconstruction",
     "LearnedScaleChamferReconstruction",
     "Reconstruction",
+    "SinkhornDivergence",
+    "sinkhorn_divergence",
 ]
