@@ -1,5 +1,6 @@
 """Callbacks: what happens beside the training. Pictures and scores, written into the run's folder and logged."""
 
+from pcgen.callbacks.confusion import Confusion
 from pcgen.callbacks.interpolations import Interpolations
 from pcgen.callbacks.latent_space import LatentSpace
 from pcgen.callbacks.latent_usage import LatentUsage
@@ -10,6 +11,7 @@ from pcgen.callbacks.samples import Samples
 from pcgen.callbacks.set_scores import SetScores
 
 __all__ = [
+    "Confusion",
     "Interpolations",
     "LatentSpace",
     "LatentUsage",

@@ -29,13 +29,7 @@ class Classifier(GenerativeModel):
         dropout: Share of the features that are left out at random in training.
         optimizer: Makes the optimizer from the parameters.
         lr_scheduler: Makes the learning-rate schedule from the optimizer, stepped once an epoch.
-
-    Attributes:
-        confusion: Of the last evaluation (K, K) int64: row i, column j counts data of class i taken for class j; None
-            before the first.
     """
-
-    confusion: Tensor | None = None
 
     def __init__(
         self,

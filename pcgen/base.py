@@ -122,6 +122,8 @@ class GenerativeModel(Recorded, LightningModule):
         latent_dim: Length of a code, or None for a model without one.
         kl_per_dimension: Mean KL (Z,) of each latent dimension at the last evaluation, in nats; None for a model that
             has none, or was not evaluated yet.
+        confusion: Of a classifier's last evaluation (K, K) int64: row i, column j counts data of class i that were
+            taken for class j; None for any other model, or before.
         data_info: `DataModule.info()` of the training data, once it is known; kept in the checkpoint.
         noise_seed: Of `step_generator`; taken from torch's global seed at the first step, kept in the checkpoint.
         optimizer: Makes the optimizer from parameters.
@@ -131,6 +133,7 @@ class GenerativeModel(Recorded, LightningModule):
     sample_shape: tuple[int, ...]
     latent_dim: int | None = None
     kl_per_dimension: Tensor | None = None
+    confusion: Tensor | None = None
     data_info: dict[str, Any] | None = None
     chunk_size: int = 64  # data a verb handles at once: bounds memory, changes nothing else
     optimizer: OptimizerFactory

@@ -6,6 +6,7 @@
 (dtype('uint8'), 3)
 """
 
+from pcgen.viz.confusion import draw_confusion
 from pcgen.viz.embedding import principal_components, tsne
 from pcgen.viz.figures import draw_clouds, draw_images, draw_interpolations, draw_pairs, draw_rows, draw_samples
 from pcgen.viz.layout import Image, beside, save_png
@@ -16,6 +17,7 @@ __all__ = [
     "beside",
     "draw_bars",
     "draw_clouds",
+    "draw_confusion",
     "draw_curves",
     "draw_embedding",
     "draw_images",

@@ -43,7 +43,7 @@ def draw_embedding(
         DataError: If there is no point, one is NaN or infinite, or labels or values are not one for each.
     """
     xy = _checked_points(points)
-    figure, axes = _figure(width=6.4, height=5.2)
+    figure, axes = figure_and_axes(width=6.4, height=5.2)
     if labels is not None:
         _scatter_classes(axes, xy, _one_each(labels, xy, "labels").astype(int), class_names)
     elif values is not None:
@@ -56,7 +56,7 @@ def draw_embedding(
     if not any(axis_names):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
-    return _pixels(figure)
+    return pixels(figure)
 
 
 def draw_curves(
@@ -77,7 +77,7 @@ def draw_curves(
         DataError: If there is nothing to draw.
     """
     panels = _panels(history)
-    figure, all_axes = _figure(width=4.4 * len(panels), height=3.6, panels=len(panels))
+    figure, all_axes = figure_and_axes(width=4.4 * len(panels), height=3.6, panels=len(panels))
     for axes, (quantity, lines) in zip(np.atleast_1d(all_axes), panels.items(), strict=True):
         for k, (split, xy) in enumerate(lines.items()):
             mark = "o" if len(xy) < 25 else None
@@ -88,7 +88,7 @@ def draw_curves(
         if any(lines):
             axes.legend(frameon=False)
     figure.suptitle(title)
-    return _pixels(figure)
+    return pixels(figure)
 
 
 def draw_bars(
@@ -111,12 +111,12 @@ def draw_bars(
     values = np.sort(np.asarray(heights, dtype=np.float64).ravel())[::-1]
     if not len(values) or not np.isfinite(values).all():
         raise DataError(f"heights are {values}; give at least one finite number")
-    figure, axes = _figure(width=7.0, height=3.6)
+    figure, axes = figure_and_axes(width=7.0, height=3.6)
     colors = [CLASS_COLORS[0] if value > threshold else "#c9ced4" for value in values]
     axes.bar(np.arange(1, len(values) + 1), values, color=colors, width=0.85)
     axes.axhline(threshold, color="#6b7280", linewidth=0.8, linestyle="--")
     axes.set(title=title, xlabel=axis_names[0], ylabel=axis_names[1], xlim=(0.4, len(values) + 0.6))
-    return _pixels(figure)
+    return pixels(figure)
 
 
 def _panels(history: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, dict[str, NDArray[Any]]]:
@@ -170,7 +170,8 @@ def _one_each(given: ArrayLike, xy: NDArray[Any], name: str) -> NDArray[Any]:
     return array
 
 
-def _figure(*, width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
+def figure_and_axes(*, width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
+    """Give an empty figure, sizes in inches, and its axes: an array of them for several panels in a row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -183,6 +184,7 @@ def _figure(*, width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _pixels(figure: Any) -> Image:
+def pixels(figure: Any) -> Image:
+    """Draw a figure into an image (H, W, 3)."""
     figure.canvas.draw()
     return np.array(figure.canvas.buffer_rgba())[..., :3].copy()
