@@ -15,7 +15,7 @@ TRAINER_VERBS = {
     "fit": "train a model: pcgen fit --config configs/quickstart.yaml, or --model VAE --data Shapes",
     "validate": "one pass over the validation split",
     "test": "one pass over the test split",
-    "predict": "one pass over the test split, reconstructing it into predictions.h5",
+    "predict": "one pass over the test split, what the model makes of it goes into predictions.h5 or .csv",
 }
 # verb -> (module of pcgen.cli, what it does); each module has add_arguments(parser) and run(arguments) -> exit status
 VERBS = {

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_only
 
+from pcgen.base import GenerativeModel
 from pcgen.callbacks._logging import run_folder as written_to
 from pcgen.cli.common import shown
 
@@ -129,13 +130,16 @@ def _say_where(trainer: Trainer, places: dict[str, Path], trained: bool, finishe
     from rich.console import Console
 
     kept = kept_checkpoint(trainer) if trained else None
+    model = trainer.lightning_module
+    classifies = isinstance(model, GenerativeModel) and model.can("classify") and not model.can("sample")
     rows = {what: shown(where) for what, where in places.items() if where.exists()}
     if kept is not None:
         word = shlex.quote(shown(kept))
         rows["checkpoint"] = shown(kept)
         config = shlex.quote(shown(places["run"] / "config.yaml"))
         go_on = f"pcgen fit --config {config} --ckpt_path {word}"
-        rows["next"] = f"pcgen sample {word} -n 16 --png samples.png" if finished else go_on
+        use = f"export {word} extractor.pt" if classifies else f"sample {word} -n 16 --png samples.png"
+        rows["next"] = f"pcgen {use}" if finished else go_on
     elif trained and not finished:
         rows["checkpoint"] = "none yet: the first is written at the end of the first epoch"
     console = Console()

@@ -5,7 +5,7 @@ import sys
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Never
+from typing import TYPE_CHECKING, Any, Never
 
 import yaml
 from jsonargparse import Namespace
@@ -25,6 +25,9 @@ from pcgen.base import DataModule, GenerativeModel
 from pcgen.cli import runs
 from pcgen.cli.config_errors import explain
 from pcgen.errors import ConfigurationError, PcgenError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VERB_ARGUMENTS = ("ckpt_path", "weights_only", "verbose", "return_predictions")  # of single verbs, not of an experiment
 
@@ -155,7 +158,7 @@ class TrainCLI(LightningCLI):
         runs.announce(self.trainer, self.folder)
 
     def after_predict(self) -> None:
-        """Write the reconstructions and say where they are."""
+        """Write the predictions and say where they are."""
         runs.announce(self.trainer, self.folder, predictions=self._write_predictions())
 
     def _write_predictions(self) -> Path:
@@ -167,9 +170,23 @@ class TrainCLI(LightningCLI):
         rank = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""  # each process has its share
         file = self.folder / f"predictions{rank}.h5"
         batches = trainer.predict_loop.predictions
-        if batches and all(isinstance(b, torch.Tensor) and b.shape[-1] == 3 and b.ndim == 3 for b in batches):
+        if batches and all(isinstance(b, torch.Tensor) and b.ndim == 2 for b in batches):
+            file = file.with_suffix(".csv")
+            _write_table(file, torch.cat(batches), self.datamodule.class_names)
+        elif batches and all(isinstance(b, torch.Tensor) and b.shape[-1] == 3 and b.ndim == 3 for b in batches):
             write_clouds(file, CloudSet(torch.cat(batches).cpu().numpy(), up_axis=self.datamodule.up_axis))
         return file
+
+
+def _write_table(file: Path, values: "Tensor", names: tuple[str, ...]) -> None:
+    """Write values (K, C), such as the probabilities of classes, with a name over each column."""
+    import csv
+
+    from pcgen.io.files import atomic
+
+    columns = [names[k] if k < len(names) else str(k) for k in range(values.shape[1])]
+    with atomic(file) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows([columns, *values.tolist()])
 
 
 def _experiment(config: Namespace) -> Namespace:
