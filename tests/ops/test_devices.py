@@ -1,4 +1,4 @@
-"""The path for devices other than the CPU: its memory, measured on the CPU, and its results, where there is a GPU."""
+"""The chunked path: its memory, measured on the CPU; and where there is a GPU, its results and the kernels'."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pcgen.ops import (
     _chunked,
+    _triton,
     bidirectional_nearest_neighbors,
     chamfer_distance,
     gaussian_nearest_neighbors,
@@ -64,7 +65,15 @@ def both_devices(operation, *tensors):
     return zip(*results, strict=True)
 
 
+@pytest.fixture(params=["kernels", "chunks"])
+def path(request, monkeypatch):
+    """On a GPU: Triton's kernels, where it is installed, and the path without it."""
+    if request.param == "chunks":
+        monkeypatch.setattr(_triton, "available", lambda device: False)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize(
     "operation",
     [bidirectional_nearest_neighbors, chamfer_distance, pairwise_chamfer_distance, gaussian_nearest_neighbors],
@@ -78,6 +87,7 @@ def test_a_gpu_gives_what_the_cpu_gives(surfaces, operation):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.usefixtures("path")
 def test_a_gpu_repeats_itself_to_the_bit_and_compares_a_set_with_itself(surfaces):
     x, y = surfaces(6, 800, 1).cuda(), surfaces(6, 800, 2).cuda().requires_grad_()
     gradients = [torch.autograd.grad(chamfer_distance(x, y).sum(), y)[0] for _ in range(3)]
