@@ -33,6 +33,10 @@ def bootstrap_interval(*terms: Tensor, level: float = 0.95, draws: int = 1000, s
     Raises:
         ConfigurationError: If level or draws are out of range.
         DataError: If a group is empty.
+
+    >>> low, high = bootstrap_interval(torch.tensor([0.0, 1.0]).repeat(50))
+    >>> 0.35 < low < 0.5 < high < 0.65
+    True
     """
     generator = _generator(level, draws, seed)
     if not terms or not all(len(t) for t in terms):
@@ -59,6 +63,11 @@ def divergence_interval(p: Tensor, q: Tensor, *, level: float = 0.95, draws: int
 
     Returns:
         Low and high end in [0, 1].
+
+    >>> counts = torch.tensor([[4.0, 0.0], [2.0, 2.0], [3.0, 1.0]])
+    >>> low, high = divergence_interval(counts, counts.flip(1))
+    >>> 0 <= low < high <= 1
+    True
     """
     generator = _generator(level, draws, seed)
     p, q = p.detach().float().cpu(), q.detach().float().cpu()  # counts far below 2²⁴ are exact in float32

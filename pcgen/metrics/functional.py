@@ -76,6 +76,13 @@ def reconstruction_coverage(
 
     Raises:
         DataError: If there are not as many reconstructions as data, or a distance is NaN or infinite.
+
+    >>> import torch
+    >>> data = torch.rand(4, 20, 3, generator=torch.Generator().manual_seed(0))
+    >>> reconstruction_coverage(data, data + 0.01).item()
+    1.0
+    >>> reconstruction_coverage(data, data + 9).item()
+    0.0
     """
     return exact_mean(_agreement(data, reconstructions, distance)[0])
 
@@ -95,6 +102,13 @@ def own_reconstruction_coverage(
 
     Raises:
         DataError: If there are not as many reconstructions as data, or a distance is NaN or infinite.
+
+    >>> import torch
+    >>> data = torch.rand(4, 20, 3, generator=torch.Generator().manual_seed(0))
+    >>> own_reconstruction_coverage(data, data + 0.01).item()
+    1.0
+    >>> own_reconstruction_coverage(data, (data + 0.01).flip(0)).item()  # near, but another's
+    0.0
     """
     return exact_mean(_agreement(data, reconstructions, distance)[1])
 

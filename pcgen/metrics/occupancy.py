@@ -37,6 +37,10 @@ def jensen_shannon_divergence(generated: Tensor, reference: Tensor, *, resolutio
     Warns:
         UserWarning: If points lie outside the ball, with their share (`share_outside_ball`). They are counted at
             the surface (`cloud_occupancy`), which hides how far out they are.
+
+    >>> left, right = torch.full((2, 5, 3), -0.2), torch.full((2, 5, 3), 0.2)
+    >>> jensen_shannon_divergence(left, right).item(), jensen_shannon_divergence(left, left).item()
+    (1.0, 0.0)
     """
     p, q = cloud_occupancy(generated, resolution=resolution), cloud_occupancy(reference, resolution=resolution)
     outside = [share_outside_ball(clouds).item() for clouds in (generated, reference)]
@@ -58,6 +62,9 @@ def share_outside_ball(clouds: Tensor, *, radius: float = RADIUS) -> Tensor:
 
     Returns:
         Scalar float64 in [0, 1].
+
+    >>> share_outside_ball(torch.tensor([[[0.0, 0.0, 0.0], [0.4, 0.4, 0.4]]])).item()
+    0.5
     """
     _check(clouds)
     outside: Tensor = torch.linalg.vector_norm(in_double(clouds), dim=-1).gt(radius * (1 + _TOLERANCE))  # (S, N)
@@ -74,6 +81,11 @@ def cloud_occupancy(clouds: Tensor, *, resolution: int = 28) -> Tensor:
     Returns:
         (S, C) int32, C the number of centres inside the ball, in the order of their indices along x, y, z. A point
         midway between centres counts at the first of them.
+
+    >>> clouds = torch.tensor([[[0.0, 0.0, 0.4], [0.0, 0.0, 0.4], [0.0, 0.0, -0.4]]])
+    >>> counts = cloud_occupancy(clouds, resolution=3)
+    >>> counts[counts > 0].tolist()
+    [1, 2]
     """
     _check(clouds)
     grid = _grid(resolution).to(in_double(clouds[:0]).device)

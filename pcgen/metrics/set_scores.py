@@ -30,12 +30,20 @@ def minimum_matching_distance(d: Tensor) -> Tensor:
 
     Raises:
         DataError: If d is not such a matrix, or holds NaN or infinity.
+
+    >>> d = torch.tensor([[1.0, 5.0], [2.0, 6.0], [3.0, 7.0]])  # three generated, two references
+    >>> minimum_matching_distance(d).item()  # (1 + 5)/2
+    3.0
     """
     return exact_mean(matching_distances(d))
 
 
 def matching_distances(d: Tensor) -> Tensor:
-    """Give each reference's distance to the nearest generated cloud, (R,); MMD is their mean. Takes d (S, R)."""
+    """Give each reference's distance to the nearest generated cloud, (R,); MMD is their mean. Takes d (S, R).
+
+    >>> matching_distances(torch.tensor([[1.0, 5.0], [2.0, 4.0]]))
+    tensor([1., 4.])
+    """
     return _matrix("d", d).amin(dim=0)
 
 
@@ -54,12 +62,20 @@ def coverage(d: Tensor) -> Tensor:
 
     Raises:
         DataError: If d is not such a matrix, or holds NaN or infinity.
+
+    >>> d = torch.tensor([[1.0, 5.0], [2.0, 6.0], [3.0, 7.0]])  # all three are nearest to the first reference
+    >>> coverage(d).item()
+    0.5
     """
     return exact_mean(covered_references(d))
 
 
 def covered_references(d: Tensor) -> Tensor:
-    """Say of each reference whether it is covered, (R,) bool; COV is their mean. Takes d (S, R)."""
+    """Say of each reference whether it is covered, (R,) bool; COV is their mean. Takes d (S, R).
+
+    >>> covered_references(torch.tensor([[1.0, 5.0], [2.0, 6.0]]))
+    tensor([ True, False])
+    """
     covered = torch.zeros(_matrix("d", d).shape[1], dtype=torch.bool, device=d.device)
     covered[d.argmin(dim=1)] = True
     return covered
@@ -86,6 +102,12 @@ def one_nearest_neighbor_accuracy(d_ss: Tensor, d_sr: Tensor, d_rr: Tensor, *, a
     Raises:
         DataError: If the shapes do not belong together, or a distance is NaN or infinite.
         ConfigurationError: If S ≠ R, unless allowed.
+
+    >>> near, far = torch.ones(2, 2), torch.full((2, 2), 9.0)
+    >>> one_nearest_neighbor_accuracy(near, far, near).item()  # told apart without fail
+    1.0
+    >>> one_nearest_neighbor_accuracy(far, near, far).item()  # each stands nearer to the other set
+    0.0
     """
     S, R = d_sr.shape if d_sr.ndim == 2 else (0, 0)
     if S != R and not allow_unequal:
@@ -106,6 +128,10 @@ def neighbor_agreement(d_ss: Tensor, d_sr: Tensor, d_rr: Tensor) -> tuple[Tensor
 
     Returns:
         For the generated (S,) and the references (R,), float64: 1 or 0, or a share where neighbours tie.
+
+    >>> near, far = torch.ones(2, 2), torch.full((2, 2), 9.0)
+    >>> neighbor_agreement(near, far, near)
+    (tensor([1., 1.], dtype=torch.float64), tensor([1., 1.], dtype=torch.float64))
     """
     _matrix("d_sr", d_sr)
     own_s, own_r = _without_diagonal("d_ss", d_ss, d_sr.shape[0]), _without_diagonal("d_rr", d_rr, d_sr.shape[1])
@@ -122,6 +148,10 @@ def reconstruction_agreement(d_dd: Tensor, d_dr: Tensor) -> tuple[Tensor, Tensor
     Returns:
         (n,) float64 for any reconstruction, and (n,) for the datum's own: 1 or 0; where several clouds are equally
         near, the share of them that counts.
+
+    >>> d_dd, d_dr = torch.tensor([[0.0, 2.0], [2.0, 0.0]]), torch.tensor([[1.0, 9.0], [1.0, 9.0]])
+    >>> reconstruction_agreement(d_dd, d_dr)  # both are nearest to the first reconstruction
+    (tensor([1., 1.], dtype=torch.float64), tensor([1., 0.], dtype=torch.float64))
     """
     n = _matrix("d_dr", d_dr).shape[0]
     if d_dr.shape[1] != n:

@@ -34,6 +34,12 @@ def chamfer_distance(x: Tensor, y: Tensor, *, norm: int = 2, reduction: Reductio
     Raises:
         DataError: If shapes, dtypes or devices do not fit, a cloud is empty, or a coordinate is not finite.
         ConfigurationError: If norm or reduction is none of the above.
+
+    >>> x, y = torch.zeros(1, 1, 3), torch.tensor([[[3.0, 0.0, 0.0], [0.0, 2.0, 0.0]]])
+    >>> chamfer_distance(x, y)  # 4 + (9 + 4)/2
+    tensor([10.5000])
+    >>> chamfer_distance(x, y, norm=1, reduction="sum")  # 2 + (3 + 2)
+    tensor([7.])
     """
     check_options(norm, reduction)
     d_xy, _, d_yx, _ = bidirectional_nearest_neighbors(x, y)

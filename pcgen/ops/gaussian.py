@@ -34,6 +34,11 @@ def gaussian_nearest_neighbors(x: Tensor, y: Tensor, log_scale: Tensor) -> tuple
 
     Raises:
         DataError: If shapes, dtypes or devices do not fit, a cloud is empty, or a value is not finite.
+
+    >>> x, y = torch.zeros(1, 1, 3), torch.tensor([[[1.0, 0.0, 0.0], [2.0, 0.0, 0.0]]])
+    >>> cost, index, _, _ = gaussian_nearest_neighbors(x, y, torch.zeros_like(y))
+    >>> cost, index  # log 1 + 1²/2
+    (tensor([[0.5000]]), tensor([[0]]))
     """
     x, y = checked_pair(x, y)
     y, log_scale = checked_pair(y, log_scale, ("y", "log_scale"))
@@ -143,6 +148,10 @@ class _Gather(torch.autograd.Function):
 
 
 def gather_points(points: Tensor, index: Tensor) -> Tensor:
-    """Pick points (B, M, C) by index (B, N), giving (B, N, C), with a deterministic gradient."""
+    """Pick points (B, M, C) by index (B, N), giving (B, N, C), with a deterministic gradient.
+
+    >>> gather_points(torch.tensor([[[1.0], [2.0], [3.0]]]), torch.tensor([[2, 0, 2]])).flatten()
+    tensor([3., 1., 3.])
+    """
     picked: Tensor = _Gather.apply(points, index)  # type: ignore[no-untyped-call]  # torch's stub
     return picked

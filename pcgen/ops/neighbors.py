@@ -33,6 +33,10 @@ def nearest_neighbors(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises:
         DataError: If shapes, dtypes or devices do not fit, a cloud is empty, or a coordinate is not finite.
+
+    >>> x, y = torch.zeros(1, 1, 3), torch.tensor([[[3.0, 0.0, 0.0], [0.0, 2.0, 0.0]]])
+    >>> nearest_neighbors(x, y)
+    (tensor([[4.]]), tensor([[1]]))
     """
     return bidirectional_nearest_neighbors(x, y)[:2]
 
@@ -54,6 +58,11 @@ def bidirectional_nearest_neighbors(x: Tensor, y: Tensor) -> tuple[Tensor, Tenso
 
     Raises:
         DataError: If shapes, dtypes or devices do not fit, a cloud is empty, or a coordinate is not finite.
+
+    >>> x, y = torch.zeros(1, 1, 3), torch.tensor([[[3.0, 0.0, 0.0], [0.0, 2.0, 0.0]]])
+    >>> d_x, i_x, d_y, i_y = bidirectional_nearest_neighbors(x, y)
+    >>> d_x.tolist(), i_x.tolist(), d_y.tolist(), i_y.tolist()
+    ([[4.0]], [[1]], [[9.0, 4.0]], [[0, 0]])
     """
     x, y = checked_pair(x, y)
     d_xy, i_xy, d_yx, i_yx = _NearestNeighbors.apply(x, y)  # type: ignore[no-untyped-call]  # torch's stub

@@ -46,6 +46,11 @@ def pairwise_chamfer_distance(
     Raises:
         DataError: If shapes, dtypes or devices do not fit, a cloud is empty, or a coordinate is not finite.
         ConfigurationError: If norm or reduction is none of the above.
+
+    >>> a = torch.tensor([[[0.0, 0.0, 0.0]], [[1.0, 0.0, 0.0]]])  # two clouds of one point
+    >>> pairwise_chamfer_distance(a, a[:1])
+    tensor([[0.],
+            [2.]])
     """
     check_options(norm, reduction)
     same = a is b
