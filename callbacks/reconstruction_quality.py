@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pcgen.base import DataModule, GenerativeModel
 from pcgen.callbacks._logging import log_final
-from pcgen.callbacks._sharing import gather_in_order, my_part, scorable, sharing_ranks
+from pcgen.callbacks._sharing import gather_in_order, log_equal, my_part, scorable, sharing_ranks
 from pcgen.errors import ConfigurationError
 from pcgen.metrics import ReconstructionScores
 
@@ -50,7 +50,7 @@ class ReconstructionQuality(Callback):
         due = self.every_n_epochs and (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if not trainer.sanity_checking and (due or trainer.state.fn != TrainerFn.FITTING):
             self._scored_at = trainer.global_step
-            pl_module.log_dict(self._scores(trainer, pl_module, ("train", "val")), sync_dist=True)
+            log_equal(pl_module, self._scores(trainer, pl_module, ("train", "val")))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the final weights, unless the last validation has."""
@@ -61,7 +61,7 @@ class ReconstructionQuality(Callback):
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score on the test split, and on the training split beside it."""
-        pl_module.log_dict(self._scores(trainer, pl_module, ("train", "test")), sync_dist=True)
+        log_equal(pl_module, self._scores(trainer, pl_module, ("train", "test")))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002 -- Lightning's signature
         """Let go of the clouds."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pcgen.base import DataModule, GenerativeModel
 from pcgen.callbacks._logging import last_step, log_final, log_table, run_folder
-from pcgen.callbacks._sharing import gather_in_order, on_rank_zero, progress_bar, scorable, sharing_ranks
+from pcgen.callbacks._sharing import gather_in_order, log_equal, on_rank_zero, progress_bar, scorable, sharing_ranks
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io.progress import Report
 from pcgen.metrics import Scores, SetEvaluator, ball_radius, data_name, draw_chunks
@@ -19,7 +19,7 @@ from pcgen.metrics.evaluator import Row
 
 
 class SetScores(Callback):
-    """Draws samples and logs how they compare with real clouds: MMD, COV, 1-NNA under each distance, and JSD.
+    """Draws samples and logs how they compare with real clouds: MMD, COV, 1-NNA under each distance, JSD, FPD.
 
     Logs `val/mmd_cd`, `val/cov_cd`, `val/1nna_cd`, `val/jsd`, `val/share_outside_ball` (of the samples' points) and
     `val/reference_share_outside_ball` as fractions (a checkpoint may be chosen by them: give `ModelCheckpoint` the same
@@ -39,6 +39,8 @@ class SetScores(Callback):
         radius: Of the ball that the data are normalised to, which JSD wants to know; None reads it off the data's
             normalisation, and leaves JSD out if that does not say.
         both_orientations: Add MMD and COV with samples and references swapped, as some published tables have them.
+        extractor: Name or file of the network whose features give `fpd` and `kid`, such as `pointnet-modelnet10-v1`;
+            None leaves them out. It wants the radius.
         seed: Of the samples, the oracle's subset and the intervals.
         chunk: Samples drawn at once; part of the seed.
     """
@@ -51,6 +53,7 @@ class SetScores(Callback):
         distances: list[str] | None = None,
         radius: float | None = None,
         both_orientations: bool = False,
+        extractor: str | None = None,
         seed: int = 0,
         chunk: int = 64,
     ) -> None:
@@ -61,7 +64,7 @@ class SetScores(Callback):
         self.num_clouds, self.every_n_epochs = num_clouds, every_n_epochs
         self.distances = ["cd"] if distances is None else list(distances)
         self.radius, self.both_orientations = radius, both_orientations
-        self.seed, self.chunk = seed, chunk
+        self.extractor, self.seed, self.chunk = extractor, seed, chunk
         self._references: dict[str, _Reference] = {}
         self._latest: tuple[int, Scores] | None = None
         self._warned = False
@@ -74,7 +77,7 @@ class SetScores(Callback):
         scores = self._score(trainer, pl_module, "val")
         if scores is not None:
             self._latest = (trainer.global_step, scores)
-            pl_module.log_dict(_named(scores, "val"), sync_dist=True)
+            log_equal(pl_module, _named(scores, "val"))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the final weights, unless the last validation has, and write the file."""
@@ -94,7 +97,7 @@ class SetScores(Callback):
         scores = self._score(trainer, pl_module, "test")
         if scores is not None:
             self._latest = (trainer.global_step, scores)
-            pl_module.log_dict(_named(scores, "test"), sync_dist=True)
+            log_equal(pl_module, _named(scores, "test"))
             self._write(trainer, "scores_test.json", "test")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002 -- Lightning's signature
@@ -136,6 +139,8 @@ class SetScores(Callback):
                 distances=self.distances,
                 radius=self.radius or ball_radius(datamodule.info()["normalization"]),
                 both_orientations=self.both_orientations,
+                extractor=self.extractor,
+                up_axis=datamodule.up_axis,
                 seed=self.seed,
             )
             oracle = datamodule.take("train", len(clouds), seed=self.seed).x

@@ -15,6 +15,8 @@ from pcgen.errors import ConfigurationError
 if TYPE_CHECKING:
     from pcgen.metrics import Scores
 
+RUN = "scores"  # stem of the file that a training run leaves in its folder
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
@@ -61,15 +63,14 @@ def _split(word: str) -> tuple[str, Path]:
     if not sign or Path(word).exists():
         name, place = "", word
     path = Path(place)
-    return name, path / "scores.json" if path.is_dir() else path
+    return name, path / f"{RUN}.json" if path.is_dir() else path
 
 
 def _shortest(paths: list[Path]) -> dict[Path, str]:
-    """Name paths by their last part, or by as many of their last parts as they need to differ."""
-    for length in range(1, 1 + max((len(path.parts) for path in paths), default=0)):
-        names = {path: "/".join(path.with_suffix("").parts[-length:]) for path in paths}
-        if len(set(names.values())) == len(set(paths)):
-            break
-    else:
-        return {path: str(path) for path in paths}
-    return {path: name.removesuffix("/scores") or name for path, name in names.items()}
+    """Name paths by as many of their last parts as they need to differ; a run by its name and time at least."""
+    parts = {path: path.parent.absolute().parts if path.stem == RUN else path.with_suffix("").parts for path in paths}
+    for length in range(1, 1 + max(map(len, parts.values()), default=0)):
+        names = {path: "/".join(p[-max(length, 2 if path.stem == RUN else 1) :]) for path, p in parts.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    return {path: str(path) for path in paths}

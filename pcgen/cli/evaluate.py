@@ -82,14 +82,15 @@ def run(arguments: argparse.Namespace) -> int:
     generated, reference, chunk = _both(model, sets, arguments)
     oracle = choose_oracle(sets.oracle, len(generated), arguments)
     radius = arguments.radius or ball_radius(sets.known["normalization"])
-    if radius is None:
-        common.say("JSD is left out: nobody said in which ball the clouds lie (--radius)")
     up_axis = sets.up_axis if arguments.up_axis is None else "xyz".index(arguments.up_axis)
+    network = _extractor(arguments, radius, up_axis)
+    if radius is None:
+        common.say("JSD, FPD and KID are left out: nobody said in which ball the clouds lie (--radius)")
     place = common.device(arguments.device)
     evaluator = SetEvaluator(
         reference.to(place), distances=arguments.distances, radius=radius, allow_unequal=arguments.unequal,
         both_orientations=arguments.both_orientations, level=arguments.level, draws=arguments.draws,
-        seed=arguments.seed, extractor=_extractor(arguments, radius, up_axis), up_axis=up_axis, store=store,
+        seed=arguments.seed, extractor=network, up_axis=up_axis, store=store,
     )  # fmt: skip
     with _percent("comparing") as advance:
         distances = evaluator.compare(generated.to(place), progress=advance)

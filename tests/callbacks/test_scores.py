@@ -18,8 +18,10 @@ from torch.utils.data import DataLoader
 from pcgen.base import Batch, DataModule, GenerativeModel, verb
 from pcgen.callbacks import ReconstructionQuality, SetScores
 from pcgen.errors import ConfigurationError
-from pcgen.metrics import Scores, draw, evaluate_sets
-from pcgen.ops import chamfer_distance
+from pcgen.metrics import Scores, draw, evaluate_sets, pairs
+from pcgen.metrics.extractors import save_extractor
+from pcgen.nets import PointNetEncoder
+from pcgen.ops import chamfer_distance, pairwise_chamfer_distance
 
 N = 16
 KEYS = ("mmd_cd", "cov_cd", "1nna_cd", "jsd", "share_outside_ball", "reference_share_outside_ball")
@@ -56,6 +58,10 @@ class Blobs(DataModule):
 
     def test_dataloader(self):
         return self._loader("test")
+
+
+def unsquared(a, b, progress=None):
+    return pairwise_chamfer_distance(a, b, norm=1, progress=progress)
 
 
 def _generator(seed):
@@ -262,6 +268,24 @@ class TestSetScores:
         scores = Scores.load(tmp_path / "lightning_logs" / "version_0" / "scores.json")
         assert np.isnan(scores.values["mmd_cd"])
         assert np.isfinite(scores.oracle["mmd_cd"])
+
+    def test_several_distances_and_features(self, tmp_path, monkeypatch):
+        squares = pairs.DISTANCES["cd"]._replace(definition="Chamfer of distances", pairwise=unsquared)
+        monkeypatch.setitem(pairs.DISTANCES, "cd1", squares)
+        card = {"name": "mine-v1", "input": {"kind": "clouds", "radius": 1.0, "up_axis": 2}}
+        save_extractor(tmp_path / "net.pt", PointNetEncoder(widths=[4, 8]), nn.Linear(8, 2), card)
+        callback = SetScores(num_clouds=6, distances=["cd", "cd1"], extractor=str(tmp_path / "net.pt"))
+        fit, model, data = trainer(tmp_path, callback), Tiny(), Blobs()
+        (tested,) = fit.test(model, datamodule=data, verbose=False)
+        x, y = data.take("test", 6).x, draw(model, 6)
+        d = torch.cdist(y[:, None].double(), x[None].double())  # (6, 6, N, N)
+        expected = (d.amin(2).mean(-1) + d.amin(3).mean(-1)).amin(0).mean().item()
+        assert tested["test/mmd_cd1"] == pytest.approx(expected, rel=1e-5)
+        assert tested["test/mmd_cd1"] != pytest.approx(tested["test/mmd_cd"], rel=0.1)
+        assert {"test/fpd", "test/kid", "oracle/fpd"} <= set(tested)
+        scores = Scores.load(tmp_path / "lightning_logs" / "version_0" / "scores_test.json")
+        assert scores.protocol.extractor.startswith("mine-v1:")
+        assert any("fewer clouds than the 8 features" in remark for remark in scores.remarks)
 
     def test_bad_arguments(self):
         with pytest.raises(ConfigurationError, match="num_clouds 0"):
