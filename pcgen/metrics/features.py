@@ -43,7 +43,7 @@ class _FeatureMetric(Metric):
 
     full_state_update = False
 
-    def _take(self, extractor: FeatureExtractor, prefix: str) -> None:
+    def _take(self, extractor: Any, prefix: str) -> None:
         name, size = getattr(extractor, "name", None), getattr(extractor, "num_features", None)
         if not callable(extractor) or not isinstance(name, str) or not name or not isinstance(size, int) or size < 1:
             raise ConfigurationError(

@@ -11,6 +11,7 @@ from pcgen.metrics.rows import canonical_order
 from pcgen.ops.kernels import Kernel, PolynomialKernel, kernel_mmd2
 
 KID_KERNEL = PolynomialKernel()
+MOST_ROWS = 3000  # whose kernel matrices, three of at most 72 MB, are computed once for all subsets
 
 
 class KernelDistances(NamedTuple):
@@ -70,12 +71,20 @@ def kernel_distance(
     value = kernel_mmd2(x, y, kernel=kernel, unbiased=True)
     size = _subset_size(subset_size, min(len(x), len(y)), subsets)
     generator = torch.Generator().manual_seed(seed)
-    drawn = [
-        kernel_mmd2(*(t[_draw(len(t), size, generator).to(t.device)] for t in (x, y)), kernel=kernel, unbiased=True)
-        for _ in range(subsets)
-    ]
-    values = torch.stack(drawn) if drawn else value.new_full((1,), torch.nan)
+    draws = [[_draw(len(t), size, generator).to(t.device) for t in (x, y)] for _ in range(subsets)]
+    values = _subset_values(x, y, kernel, draws) if draws else value.new_full((1,), torch.nan)
     return KernelDistances(value, values.mean(), values.std(correction=0), size)
+
+
+def _subset_values(x: Tensor, y: Tensor, kernel: Kernel, draws: list[list[Tensor]]) -> Tensor:
+    """Give the unbiased MMD² of each draw of rows, from matrices of all the rows where these are not too large."""
+    if max(len(x), len(y)) > MOST_ROWS:
+        return torch.stack([kernel_mmd2(x[i], y[j], kernel=kernel, unbiased=True) for i, j in draws])
+    xx, yy, xy = kernel(x, x).fill_diagonal_(0), kernel(y, y).fill_diagonal_(0), kernel(x, y)
+    n = len(draws[0][0])
+    own = [(xx[i][:, i].sum() + yy[j][:, j].sum()) / (n * (n - 1)) for i, j in draws]
+    cross = [xy[i][:, j].sum() / n**2 for i, j in draws]
+    return torch.stack(own) - 2 * torch.stack(cross)
 
 
 def _in_order(x: Tensor) -> Tensor:

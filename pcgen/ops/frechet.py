@@ -45,7 +45,8 @@ def frechet_distance(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -
     root1, root2 = _root(cov1, "cov1", slack1), _root(cov2, "cov2", slack2)
     cross = torch.linalg.svdvals(root1 @ root2).sum()
     squares = (mean1 - mean2).square().sum() + cov1.trace() + cov2.trace()
-    return (squares - 2 * cross).clamp(min=0)
+    distance: Tensor = (squares - 2 * cross).clamp(min=0)
+    return distance
 
 
 def _slack(cov: Tensor) -> float:
@@ -78,4 +79,5 @@ def _root(cov: Tensor, name: str, slack: float) -> Tensor:
     if values[0] < -slack:
         raise DataError(f"{name} has the eigenvalue {float(values[0]):g}; a covariance has none below 0")
     floor = len(values) * torch.finfo(values.dtype).eps * values.abs().max()
-    return (vectors * torch.where(values > floor, values, 0).sqrt()) @ vectors.T
+    root: Tensor = (vectors * torch.where(values > floor, values, 0).sqrt()) @ vectors.T
+    return root

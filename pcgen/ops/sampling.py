@@ -1,10 +1,13 @@
 """Choosing points of a cloud that are spread over it."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from pcgen.errors import DataError
-from pcgen.ops._checks import check_finite
+from pcgen.ops._checks import check_finite, largest_coordinate, refuse
+from pcgen.ops._parallel import batch_ranges, run_all
 
 
 @torch.no_grad()
@@ -29,12 +32,34 @@ def farthest_point_sampling(x: Tensor, k: int, *, generator: torch.Generator | N
     >>> farthest_point_sampling(line, 3)
     tensor([[0, 3, 2]])
     """
-    points = _checked(x, k).transpose(1, 2).contiguous()  # (B, C, N): the sum over C runs along the points
-    B, _, N = points.shape
+    x = _checked(x, k)
+    B, N, C = x.shape
     chosen = torch.empty(B, k, dtype=torch.int64, device=x.device)
     chosen[:, 0] = _first(B, N, generator).to(x.device)
-    nearest = points.new_full((B, N), torch.inf)  # squared distance to the nearest chosen point
-    for i in range(1, k):
+    if x.device.type == "cpu" and C == 3:
+        return _on_cpu(x.contiguous(), chosen)
+    check_finite(x, "x")
+    return _by_torch(x, chosen)
+
+
+def _on_cpu(x: Tensor, chosen: Tensor) -> Tensor:
+    """Fill chosen (B, k) with all threads, and refuse what is not finite."""
+    from pcgen.ops._farthest import choose_farthest
+
+    good = torch.ones(len(x), dtype=torch.bool)
+    arrays = (x.numpy(), chosen.numpy(), good.numpy())
+    limit = largest_coordinate(x.dtype)
+    run_all([(1, partial(choose_farthest, *arrays, limit, *r)) for r in batch_ranges(len(x))])
+    if not good.all():
+        refuse(x, "x", int((~good).nonzero()[0]))
+    return chosen
+
+
+def _by_torch(x: Tensor, chosen: Tensor) -> Tensor:
+    """Fill chosen (B, k) on any device."""
+    points = x.transpose(1, 2).contiguous()  # (B, C, N): the sum over C runs along the points
+    nearest = points.new_full((len(x), x.shape[1]), torch.inf)  # squared distance to the nearest chosen point
+    for i in range(1, chosen.shape[1]):
         last = chosen[:, i - 1, None]
         center = points.gather(2, last[:, None].expand(-1, points.shape[1], 1))  # (B, C, 1)
         torch.minimum(nearest, (points - center).square_().sum(1), out=nearest)
@@ -56,5 +81,4 @@ def _checked(x: Tensor, k: int) -> Tensor:
         raise DataError(f"k is {k}, but x has {x.shape[1]} points in a cloud; choose from 1 to that many")
     if x.dtype in (torch.float16, torch.bfloat16):
         x = x.float()
-    check_finite(x, "x")
-    return x
+    return x.detach()

@@ -14,6 +14,7 @@ from torch import nn
 
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.metrics import FeatureExtractor, FeatureMoments, FrechetDistance, KernelDistance
+from pcgen.metrics import kernel_distance as kernel_distance_module
 from pcgen.metrics.kernel_distance import kernel_distance
 from pcgen.ops import InverseMultiquadratic, frechet_distance, kernel_mmd2
 
@@ -138,6 +139,14 @@ def test_neither_order_nor_negative_zero_shows():
     x[3] = -0.0
     mixed = kernel_distance(x[torch.randperm(30)], y.flip(0), subsets=5)
     assert [v.item() for v in mixed[:3]] == [v.item() for v in found[:3]]
+
+
+def test_large_sets_give_what_small_ones_give(monkeypatch):
+    x, y = rows(40, 6, 0), rows(50, 6, 1, 0.2)
+    whole = kernel_distance(x, y, subsets=6, subset_size=15)
+    monkeypatch.setattr(kernel_distance_module, "MOST_ROWS", 20)  # matrices of all the rows are now too large
+    parts = kernel_distance(x, y, subsets=6, subset_size=15)
+    assert [v.item() for v in parts[:3]] == pytest.approx([v.item() for v in whole[:3]], rel=1e-9)
 
 
 def test_subset_sizes():

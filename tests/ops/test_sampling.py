@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pcgen.errors import DataError
-from pcgen.ops import farthest_point_sampling
+from pcgen.ops import farthest_point_sampling, sampling
 
 
 def greedy(points, k, first):
@@ -37,6 +37,21 @@ def test_ties_take_the_lowest_index_and_no_index_twice():
     assert found == greedy(cloud[0].tolist(), 32, 0)
     assert sorted(found) == list(range(32))
     assert farthest_point_sampling(torch.zeros(1, 5, 3), 4).tolist() == [[0, 1, 2, 3]]
+
+
+def test_the_path_of_other_devices_chooses_the_same(chairs):
+    grid = torch.cartesian_prod(*[torch.arange(5.0)] * 3)  # distances without rounding, so that ties are ties
+    for x in (grid[None], chairs[:2].double()):
+        first = torch.zeros(len(x), 100, dtype=torch.int64)
+        assert torch.equal(sampling._by_torch(x, first), farthest_point_sampling(x, 100))
+
+
+def test_any_number_of_threads_chooses_the_same(surfaces, threads):
+    x = surfaces(9, 200)
+    threads(1)
+    expected = farthest_point_sampling(x, 50)
+    threads(3)
+    assert torch.equal(farthest_point_sampling(x, 50), expected)
 
 
 def test_the_first_point():
@@ -80,6 +95,10 @@ def test_refusals():
         farthest_point_sampling(x, 0)
     with pytest.raises(DataError, match=r"\(8, 3\)"):
         farthest_point_sampling(x[0], 2)
-    x[1, 3, 0] = torch.nan
-    with pytest.raises(DataError, match=r"x\[1\] is not finite"):
-        farthest_point_sampling(x, 2)
+    for value, said in ((torch.nan, "is not finite"), (torch.inf, "is not finite"), (1e30, "overflows")):
+        x[1, 3, 0] = value
+        for k in (1, 2, 8):
+            with pytest.raises(DataError, match=rf"x\[1\].*{said}"):
+                farthest_point_sampling(x, k)
+        with pytest.raises(DataError, match=rf"x\[1\].*{said}"):
+            farthest_point_sampling(x.repeat(1, 1, 2), 2)
