@@ -52,7 +52,7 @@ def fingerprint(clouds: Tensor) -> str:
     """Hash clouds (K, N, 3) with their shape and dtype, on any device: 32 hexadecimal digits."""
     array = clouds.detach().cpu().contiguous()
     digest = hashlib.blake2b(f"{array.dtype} {tuple(array.shape)} ".encode(), digest_size=16)
-    digest.update(array.numpy())
+    digest.update(array.numpy().tobytes())
     return digest.hexdigest()
 
 
