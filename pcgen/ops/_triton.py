@@ -6,6 +6,7 @@ installed (Windows, macOS, some builds of torch), `pcgen.ops._chunked` does the 
 
 import contextlib
 import functools
+import importlib
 from contextlib import AbstractContextManager
 
 import torch
@@ -15,13 +16,13 @@ OLDEST_NVIDIA = (7, 0)  # compute capability that Triton still compiles for
 
 def available(device: torch.device) -> bool:
     """Say whether the kernels run on a device."""
-    return device.type == "cuda" and _compiles_for(device.index if device.index is not None else 0)
+    return device.type == "cuda" and _compiles_for(device.index or 0)
 
 
 @functools.lru_cache
 def _compiles_for(index: int) -> bool:
     try:
-        import triton  # noqa: F401  # only whether it can be imported
+        importlib.import_module("triton")
     except Exception:  # noqa: BLE001  # a Triton that does not fit its torch or driver fails in many ways
         return False
     return torch.version.hip is not None or torch.cuda.get_device_capability(index) >= OLDEST_NVIDIA

@@ -6,6 +6,9 @@ more. Bids need each other's prices, so the parallel work is in the columns of o
 nothing, so every run makes the same bids.
 """
 
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+# A kernel's arguments are pointers and numbers of the GPU; Triton reads annotations as orders to itself.
+
 from typing import TYPE_CHECKING, Any
 
 import torch

@@ -9,6 +9,9 @@ The columns' minima of a pair lie in scratch memory, M numbers a program: a prog
 there are only as many programs as the GPU can hold at once. Nothing else is stored but the results.
 """
 
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+# A kernel's arguments are pointers and numbers of the GPU; Triton reads annotations as orders to itself.
+
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 

@@ -13,6 +13,9 @@ A lane beyond the last column loads +∞ as its first coordinate and is infinite
 number of points will do. Offsets of clouds are 64 bits wide, as B · N · 3 may exceed 2³¹.
 """
 
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
+# A kernel's arguments are pointers and numbers of the GPU; Triton reads annotations as orders to itself.
+
 from typing import TYPE_CHECKING, Any
 
 import torch

@@ -4,13 +4,13 @@ The interpreter must be asked for before Triton is imported. `test_all_of_this_u
 this file and the auction's again; without a GPU the other tests are skipped in the first process.
 """
 
-import importlib.util
 import math
 import os
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -27,7 +27,6 @@ from pcgen.ops import (
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"
-INSTALLED = importlib.util.find_spec("triton") is not None
 on_kernels = pytest.mark.skipif(not INTERPRETED and not torch.cuda.is_available(), reason="no CUDA device")
 SIZES = [(1, 1), (1, 33), (3, 5), (17, 70), (65, 33)]
 
@@ -40,8 +39,10 @@ def kernels_for_the_cpu(monkeypatch):
 
 
 @pytest.mark.skipif(INTERPRETED, reason="already there")
-@pytest.mark.skipif(not INSTALLED, reason="Triton is not installed")
 def test_all_of_this_under_the_interpreter(root):
+    triton = pytest.importorskip("triton")
+    if triton.__version__.startswith("3.6.") and np.lib.NumpyVersion(np.__version__) >= "2.4.0":
+        pytest.skip("the interpreter of Triton 3.6 makes numbers of arrays in a way that NumPy 2.4 refuses")
     files = [str(root / "tests/ops" / name) for name in ("test_triton.py", "test_gpu_auction.py")]
     environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "not without_triton"]
