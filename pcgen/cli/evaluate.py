@@ -92,10 +92,10 @@ def run(arguments: argparse.Namespace) -> int:
         both_orientations=arguments.both_orientations, level=arguments.level, draws=arguments.draws,
         seed=arguments.seed, extractor=network, up_axis=up_axis, store=store,
     )  # fmt: skip
-    with _percent("comparing") as advance:
-        distances = evaluator.compare(generated.to(place), progress=advance)
     oracle = None if oracle is None else oracle.to(place)
-    with _percent("comparing the oracle") as advance:
+    rows = 1 if oracle is None else 2
+    with _percent("comparing") as advance:
+        distances = evaluator.compare(generated.to(place), progress=lambda done, total: advance(done, rows * total))
         scores = evaluator.result(
             generated, oracle=oracle, distances=distances, progress=advance, chunk=chunk, **sets.known
         )
