@@ -26,7 +26,8 @@ class ReconstructionQuality(Callback):
     other cloud, among data and reconstructions, is a reconstruction) and `own_reconstruction_coverage` under `train/`
     and `val/`; in a test under `train/` and `test/`. The same clouds each time, without augmentation, so the gap
     between the two splits is that between what was seen and what was not, measured at one and the same state of the
-    weights.
+    weights. Several processes divide the clouds and the pairs among them and give what one gives; a strategy that
+    shards the model (FSDP, DeepSpeed stage 3) is not for this, see `SetScores`.
 
     Args:
         num_clouds: Clouds of each split; as many as there are if it has fewer.

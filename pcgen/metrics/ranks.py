@@ -75,6 +75,9 @@ class Ranks:
             n: Rows.
             triangle: The matrix is square and only its upper triangle, with the diagonal, is computed: the first rows
                 are longer, so the first ranks have fewer.
+
+        >>> [Ranks(rank, 3).rows(100, triangle=True) for rank in range(3)]
+        [slice(0, 19, None), slice(19, 43, None), slice(43, 100, None)]
         """
         if not triangle:
             return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)

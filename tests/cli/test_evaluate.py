@@ -218,6 +218,30 @@ def test_an_extractor_from_a_file(cli, sets):
     assert "extractor" in cli("compare", "a.json", "b.json").error
 
 
+def test_real_chairs_pass_for_chairs_and_real_tables_do_not(cli, tmp_path, real_data):
+    with h5py.File(real_data / "modelnet10.h5") as file:
+        labels, split = file["labels"][:], file["split"][:]
+        for name, label in (("chairs", 2), ("tables", 8)):
+            points = file["points"][np.flatnonzero((labels == label) & (split == 0))[:40]][:, ::16].astype(np.float64)
+            points -= points.mean(1, keepdims=True)
+            points /= np.linalg.norm(points, axis=-1).max(1)[:, None, None]
+            np.save(tmp_path / f"{name}.npy", points.astype(np.float32))
+    how = ["--reference", real_data / "modelnet10.h5", "--classes", "chair", "--normalize", "ball", "--points", 128]
+    values = {}
+    for name in ("chairs", "tables"):
+        result = cli("evaluate", f"{name}.npy", *how, "--no-oracle", "--extractor", "none", "--json", f"{name}.json")
+        assert result.status == 0
+        scores = Scores.load(tmp_path / f"{name}.json")
+        assert (scores.protocol.split, scores.protocol.num_reference, scores.protocol.jsd_radius) == ("test", 40, 1.0)
+        values[name] = scores.values
+    assert 0.35 < values["chairs"]["1nna_cd"] < 0.7
+    assert values["tables"]["1nna_cd"] > 0.9
+    for key in ("mmd_cd", "jsd"):
+        assert values["tables"][key] > 1.5 * values["chairs"][key]
+    assert values["tables"]["cov_cd"] < values["chairs"]["cov_cd"] / 1.5
+    assert cli("compare", "chairs.json", "tables.json").status == 0
+
+
 @pytest.fixture
 def results(cli, sets):
     """Result files: two of one protocol, and one of another level."""
