@@ -57,10 +57,16 @@ class _FeatureMetric(Metric):
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
         """Give the checked features (B, d) of data (B, …)."""
-        extractor = self.__dict__["extractor"]
+        extractor, x = self.__dict__["extractor"], x.detach().to(self.device)
         if isinstance(extractor, nn.Module):
             extractor.to(self.device).eval()  # neither Lightning nor Metric.to reaches it
-        return check_features(extractor(x.detach().to(self.device)), self.num_features, self.extractor_name)
+        with torch.autocast(x.device.type, enabled=False):  # a model's precision is not the score's
+            features = extractor(x.float() if x.dtype in (torch.float16, torch.bfloat16) else x)
+        return check_features(features, self.num_features, self.extractor_name)
+
+    def forward(self, x: Tensor, real: bool) -> None:
+        """Add data, as `update` does; a batch of one side has no distance of its own."""
+        self.update(x, real=real)
 
 
 class FrechetDistance(_FeatureMetric):

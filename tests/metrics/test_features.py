@@ -207,17 +207,27 @@ def test_same_data_are_near_and_other_data_far(kind):
     assert near.compute()[near.name] < 0.1 * far.compute()[far.name]
 
 
-def test_forward_gives_the_batch_and_keeps_the_whole():
+@pytest.mark.parametrize("kind", [FrechetDistance, KernelDistance])
+@pytest.mark.parametrize("reset_real", [True, False])
+def test_calling_is_updating(kind, reset_real):
+    """torchmetrics' own call would reset in between, and count a kept reference twice."""
     g, r = clouds(40, 0), clouds(40, 1)
-    metric, plain = FrechetDistance(Pool()), FrechetDistance(Pool())
-    metric.update(r, real=True)
-    plain.update(r, real=True)
+    called, updated = (kind(Pool(), reset_real=reset_real) for _ in range(2))
+    for metric in (called, updated):
+        metric.update(r, real=True)
     for part in g.split(20):
-        with pytest.raises(DataError, match="0 real"):  # a batch of generated data alone has no distance
-            metric(part, real=False)
-    del metric
-    filled(plain, g, r[:0])
-    assert plain.moments("generated").count == 40
+        assert called(part, real=False) is None
+        updated.update(part, real=False)
+    assert called.compute() == updated.compute()
+
+
+def test_a_models_precision_is_not_the_scores():
+    network, x = Network(), clouds(6, 0)
+    expected = FrechetDistance(network).features(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(FrechetDistance(network).features(x), expected)
+        assert network(x).dtype == torch.bfloat16
+    assert FrechetDistance(network).features(x.bfloat16()).dtype == torch.float32
 
 
 def test_names_carry_the_extractor():
