@@ -171,7 +171,10 @@ def _model(arguments: argparse.Namespace) -> Any:
     if arguments.points is not None:
         raise ConfigurationError(f"--points is for files of clouds: {path} says how many points its model makes")
     arguments.checkpoint = arguments.generated
-    return common.load_model(arguments, needs="sample")
+    model = common.load_model(arguments, needs="sample")
+    if len(model.sample_shape) != 2 or model.sample_shape[-1] != 3:
+        raise ConfigurationError(f"{path} makes {model.sample_shape}, not clouds (N, 3): evaluate compares clouds")
+    return model
 
 
 def _both(model: Any, sets: "Sets", arguments: argparse.Namespace) -> "tuple[Tensor, Tensor, int | None]":

@@ -326,6 +326,37 @@ def test_two_results_of_one_name(cli, results):
     assert "two results are called x" in cli("compare", "x=a.json", "x=b.json").error
 
 
+def test_one_cloud_and_twins_have_their_consequences_stated(cli, sets):
+    np.save(sets / "one.npy", balls(1, 0))
+    out = " ".join(cli("evaluate", "one.npy", *EVALUATE[2:], "--radius", 1, "--json", "a.json").out.split())
+    assert "one cloud on either side: 1-NNA is 0 and COV 1" in out
+    np.save(sets / "twins.npy", np.repeat(balls(4, 0), 2, axis=0))
+    cli("evaluate", "twins.npy", *EVALUATE[2:], "--json", "b.json")
+    (remark,) = Scores.load(sets / "b.json").remarks
+    assert remark.startswith("8 of the 8 generated clouds have a twin")
+
+
+def test_clouds_that_are_none(cli, sets):
+    bad = balls(8, 0)
+    bad[3, 2, 1] = np.nan
+    np.save(sets / "nan.npy", bad)
+    torch.save(torch.from_numpy(bad), sets / "nan.pt")
+    np.save(sets / "empty.npy", bad[:0])
+    np.save(sets / "flat.npy", bad[..., :2])
+    for file in ("nan.npy", "nan.pt", "empty.npy", "flat.npy", "nothing.npy", "nothing.pt"):
+        assert file in cli("evaluate", file, *EVALUATE[2:]).error
+        assert file in cli("evaluate", "gen.npy", "--reference", file).error
+
+
+def test_models_of_images_are_refused(cli, sets, trained, monkeypatch):
+    from pcgen.models import VAE
+
+    monkeypatch.setattr(
+        VAE, "sample_shape", property(lambda self: (1, 28, 28), lambda self, value: None), raising=False
+    )
+    assert "(1, 28, 28)" in cli("evaluate", trained).error
+
+
 BAD = {
     "a level of 1": (["--level", 1], "level is 1.0"),
     "negative draws": (["--draws", -1], "draws is -1"),
