@@ -85,7 +85,7 @@ def test_a_duplicated_code_is_modular_but_not_compact():
 
 def test_a_code_of_all_factors_in_one_latent_is_compact_but_not_modular():
     """Both factors forced into one latent, as too large a β does: a base-8 number of the two."""
-    factors = torch.cartesian_prod(torch.arange(8.0), torch.arange(8.0)).repeat(10, 1)
+    factors = torch.cartesian_prod(torch.arange(8.0), torch.arange(8.0)).repeat(20, 1)
     codes = torch.cat([8 * factors[:, :1] + factors[:, 1:], uniform(len(factors), 1).float()], 1)
     assert F.modularity(codes, factors, bins=64, discrete=True).item() == pytest.approx(0, abs=1e-9)
     found = F.dci(codes, factors, discrete=True)
