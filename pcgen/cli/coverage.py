@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 MOST = 8  # clouds in a row
 
 
-def coverage_picture(generated: "Tensor", reference: "Tensor", d: "Tensor", up_axis: int) -> "Image":
+def coverage_picture(generated: "Tensor", reference: "Tensor", d: "Tensor", up_axis: int, *, name: str) -> "Image":
     """Draw generated clouds above their nearest references, and references that COV misses above what comes nearest.
 
     Args:
@@ -20,6 +20,7 @@ def coverage_picture(generated: "Tensor", reference: "Tensor", d: "Tensor", up_a
         reference: (R, M, 3).
         d: Distances (S, R) of generated to reference.
         up_axis: Which coordinate points up.
+        name: Of the distance.
 
     Returns:
         (H, W, 3). The generated clouds are spread evenly from the nearest to the farthest; the references are those
@@ -30,7 +31,7 @@ def coverage_picture(generated: "Tensor", reference: "Tensor", d: "Tensor", up_a
     d_s, nearest_r = d.min(dim=1)
     order = d_s.argsort()
     shown = order[np.linspace(0, len(order) - 1, min(MOST, len(order))).round().astype(int)]
-    heading = "from the nearest generated cloud to the farthest"
+    heading = f"from the nearest generated cloud to the farthest ({name})"
     labels = ("generated", "nearest reference")
     images = [_pairs(generated[shown], reference[nearest_r[shown]], d_s[shown], labels, heading, up_axis)]
     missed = (~covered_references(d)).nonzero()[:, 0]

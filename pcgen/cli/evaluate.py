@@ -103,8 +103,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.png is not None:
         from pcgen.cli.coverage import coverage_picture
 
-        d_sr = distances[arguments.distances[0]].sr
-        common.write_picture(arguments, coverage_picture(generated, reference, d_sr, Z if up_axis is None else up_axis))
+        name = evaluator.distances[0]
+        axis = Z if up_axis is None else up_axis
+        picture = coverage_picture(generated, reference, distances[name].sr, axis, name=name)
+        common.write_picture(arguments, picture)
     return 0
 
 
@@ -155,7 +157,8 @@ def _extractor(arguments: argparse.Namespace, radius: float | None, up_axis: int
     except (PcgenError, OSError) as error:
         if asked != "auto":
             raise
-        common.say(f"FPD and KID are left out: {error}")
+        why = "its weights are not installed" if isinstance(error, OSError) else str(error)
+        common.say(f"FPD and KID by {EXTRACTOR} are left out: {why}")
         return None
     if up_axis is None:
         common.say(f"nobody said which axis of the clouds is up: FPD and KID by {found.name} take its own (--up-axis)")

@@ -183,7 +183,7 @@ def test_the_picture_shows_pairs_in_one_frame_and_the_missed(monkeypatch):
     monkeypatch.setattr(viz, "draw_rows", rows)
     s, r = torch.from_numpy(balls(3, 0)), torch.from_numpy(balls(4, 1))
     d = torch.tensor([[0.3, 0.1, 0.9, 0.8], [0.5, 0.2, 0.9, 0.4], [0.05, 0.9, 0.9, 0.9]])
-    image = coverage_picture(s, r, d, 1)
+    image = coverage_picture(s, r, d, 1, name="cd")
     assert image.shape == (8, 6, 3)
     (pairs_drawn, how), (missed, how_missed) = drawn
     np.testing.assert_array_equal(pairs_drawn[0], s[[2, 0, 1]])
@@ -195,7 +195,7 @@ def test_the_picture_shows_pairs_in_one_frame_and_the_missed(monkeypatch):
     assert how_missed["heading"].startswith("2 of 4 references are covered by no")
     assert how["up_axis"] == how_missed["up_axis"] == 1
     drawn.clear()
-    assert coverage_picture(s[:1], r[:1], d[:1, :1], 2).shape == (4, 5, 3)  # everything is covered
+    assert coverage_picture(s[:1], r[:1], d[:1, :1], 2, name="cd").shape == (4, 5, 3)  # everything is covered
 
 
 def test_an_extractor_from_a_file(cli, sets):
