@@ -199,6 +199,22 @@ def test_kernel_distance_is_the_functions():
     assert values["KPD(pool-v1) subset mean"].item() == pytest.approx(expected.mean.item(), rel=1e-9)
 
 
+def test_real_chairs_against_torchmetrics(chairs):
+    from torchmetrics.image.fid import _compute_fid
+    from torchmetrics.image.kid import poly_mmd
+
+    train, test = chairs[0][:100], chairs[1]
+    frechet = filled(FrechetDistance(Pool()), test, train)
+    kid = filled(KernelDistance(Pool(), subsets=10), test, train)
+    a, b = Pool()(test).double(), Pool()(train).double()
+    expected = _compute_fid(a.mean(0), a.T.cov(), b.mean(0), b.T.cov()).item()
+    assert frechet.compute()[frechet.name].item() == pytest.approx(expected, rel=1e-6)
+    assert len(a) == len(b)  # torchmetrics' KID takes sets of one size
+    assert kid.compute()[kid.name].item() == pytest.approx(poly_mmd(a, b).item(), rel=1e-6, abs=1e-12)
+    spoilt = filled(FrechetDistance(Pool()), 0.8 * test, train)
+    assert spoilt.compute()[spoilt.name] > 2 * frechet.compute()[frechet.name]
+
+
 @pytest.mark.parametrize("kind", [FrechetDistance, KernelDistance])
 def test_same_data_are_near_and_other_data_far(kind):
     r = clouds(200, 0)
