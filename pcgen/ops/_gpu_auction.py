@@ -126,7 +126,7 @@ def _solve(x: Tensor, y: Tensor, squared: bool, tolerance: float) -> Values:
         primal[active] = torch.minimum(value, primal[active])
         dual[active] = torch.maximum(bound, dual[active]).minimum(primal[active])
         floor = FLOOR * torch.maximum(price.amax(1), 1e-3 * pairs.largest)
-        open_ = ((primal - dual)[active] > tolerance * primal[active]) & (step > floor).to(primal.device)
+        open_ = ((primal - dual)[active] > tolerance * primal[active]) & (step > 1.5 * floor).to(primal.device)
         step = _next_step(step, floor, 0.9 * tolerance * (dual[active] / pairs.unit).to(step))
         keep = open_.nonzero()[:, 0]
         active, price, step = active[keep], price[keep.to(price.device)], step[keep.to(step.device)]
@@ -134,7 +134,7 @@ def _solve(x: Tensor, y: Tensor, squared: bool, tolerance: float) -> Values:
 
 
 def _next_step(step: Tensor, floor: Tensor, enough: Tensor) -> Tensor:
-    """Shrink ε, but not below what is enough for the gap, nor below the floor."""
+    """Shrink ε, but not below what is enough for the gap, nor below the floor; always by a tenth at least."""
     enough = torch.where(enough < 0.9 * step, enough, 0)
     return torch.maximum(torch.maximum(SHRINK * step, enough), floor)
 
