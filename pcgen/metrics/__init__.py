@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from pcgen.metrics.clouds import ReconstructionScores as ReconstructionScores
     from pcgen.metrics.evaluation import SetEvaluator as SetEvaluator
     from pcgen.metrics.evaluation import evaluate_sets as evaluate_sets
+    from pcgen.metrics.extractors import Extractor as Extractor
+    from pcgen.metrics.extractors import extractor as extractor
     from pcgen.metrics.features import FeatureExtractor as FeatureExtractor
     from pcgen.metrics.features import FrechetDistance as FrechetDistance
     from pcgen.metrics.features import KernelDistance as KernelDistance
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "DISTANCES": "pairs",
+    "Extractor": "extractors",
     "FeatureExtractor": "features",
     "FeatureMoments": "moments",
     "FrechetDistance": "features",
@@ -49,6 +52,7 @@ _HOME = {
     "draw": "sampling",
     "draw_chunks": "sampling",
     "evaluate_sets": "evaluation",
+    "extractor": "extractors",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 -- the table above is the list

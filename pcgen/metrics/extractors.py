@@ -31,7 +31,7 @@ from pcgen.recipe import build, describe
 
 # name -> identity
 SHIPPED = {
-    "cnn-mnist-v1": "",
+    "cnn-mnist-v1": "a4cfa58100b4a03721591223cca6985bb59cd9d1f09b9bdd722ba436cf6b62a6",
     "pointnet-modelnet10-v1": "",
 }
 FORMAT = 1
@@ -65,6 +65,10 @@ class Extractor:
 
     def __repr__(self) -> str:
         return f"Extractor({self.name}, {self.identity[:12]})"
+
+    def describe(self) -> dict[str, Any]:
+        """Give all that there is to know, as plain data: identity, number of features, and the card."""
+        return {"identity": self.identity, "num_features": self.num_features, **self.card}
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:

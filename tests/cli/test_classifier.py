@@ -1,6 +1,7 @@
 """A classifier through the whole command line: trained, tested, asked, refused, exported."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def test_a_classifier_is_trained_tested_asked_and_exported(cli, judge, tmp_path)
     refused = cli("sample", folder, "--out", "a.npy")
     assert refused.error == "PointNetClassifier cannot sample; models that can: VAE"
 
-    written = cli("export", folder, "judge.pt")
+    written = cli("export", folder, "judge.pt", "--card", "judge.json")
     assert written.status == 0
     net = extractor(tmp_path / "judge.pt")
     assert net.name == "judge"
@@ -67,6 +68,7 @@ def test_a_classifier_is_trained_tested_asked_and_exported(cli, judge, tmp_path)
     right = (net.classify(batch.x).argmax(1) == batch.label).double().mean().item()
     assert f"test  accuracy {right:.2%}" in written.err
     assert net.card["training"]["epochs"] == 1
+    assert json.loads((tmp_path / "judge.json").read_text()) == net.describe()
     torch.testing.assert_close(net(batch.x), model.features(batch.x), rtol=1e-2, atol=1e-2)
 
 
