@@ -27,9 +27,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out.suffix != ".pt":
         raise ConfigurationError(f"{arguments.out}: an extractor's file is called something.pt")
     from pcgen.checkpoint import read_checkpoint
+    from pcgen.models._classifier import Classifier
 
     model = common.load_model(arguments, needs="features")
-    if not hasattr(model, "export_extractor"):
+    if not isinstance(model, Classifier):
         raise ConfigurationError(f"{type(model).__name__} is no classifier: its features are not exported")
     datamodule = None
     if not arguments.no_data and model.data_info is not None:

@@ -39,7 +39,8 @@ class CNNEncoder(Encoder):
         self.image_shape = (C, H, W)
         widths = (C, *channels)
         # Channels beside each other in memory: 1.5 times as fast on a CPU.
-        self.stages = nn.Sequential(*[_stage(a, b) for a, b in pairwise(widths)]).to(memory_format=torch.channels_last)
+        stages = nn.Sequential(*[_stage(a, b) for a, b in pairwise(widths)])
+        self.stages = stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         flat = widths[-1] * (H >> halvings) * (W >> halvings)
         self.out_features = (flat, *head_widths)[-1]
         self.head = MLP(flat, head_widths)

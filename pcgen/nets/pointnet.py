@@ -82,8 +82,9 @@ class PointwiseMLP(nn.Module):
         if not wanted or len(self.layers) < 3 or len(x) * x.shape[1] < 2:
             return None
         linear, norm, relu = list(self.layers)[-3:]
-        plain = type(linear) is nn.Linear and type(norm) is nn.BatchNorm1d and type(relu) is nn.ReLU
-        return (linear, norm) if plain and norm.track_running_stats and norm.affine else None
+        if type(linear) is nn.Linear and type(norm) is nn.BatchNorm1d and type(relu) is nn.ReLU:
+            return (linear, norm) if linear.bias is None and norm.track_running_stats and norm.affine else None
+        return None
 
 
 def max_pooled_layer(h: Tensor, linear: nn.Linear, norm: nn.BatchNorm1d) -> Tensor:
