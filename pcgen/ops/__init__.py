@@ -4,6 +4,12 @@ Everything is exact to rounding, deterministic, and never holds the matrix of al
 """
 
 from pcgen.ops.chamfer import chamfer_distance
+from pcgen.ops.earth_mover import (
+    earth_mover_bounds,
+    earth_mover_distance,
+    optimal_assignment,
+    pairwise_earth_mover_distance,
+)
 from pcgen.ops.frechet import frechet_distance
 from pcgen.ops.gaussian import gather_points, gaussian_nearest_neighbors
 from pcgen.ops.kernels import (
@@ -24,11 +30,15 @@ __all__ = [
     "PolynomialKernel",
     "bidirectional_nearest_neighbors",
     "chamfer_distance",
+    "earth_mover_bounds",
+    "earth_mover_distance",
     "farthest_point_sampling",
     "frechet_distance",
     "gather_points",
     "gaussian_nearest_neighbors",
     "kernel_mmd2",
     "nearest_neighbors",
+    "optimal_assignment",
     "pairwise_chamfer_distance",
+    "pairwise_earth_mover_distance",
 ]

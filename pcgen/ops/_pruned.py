@@ -99,10 +99,10 @@ def enclose(planes: Array, size: int, boxes: Array) -> None:
     for box in range(boxes.shape[1]):
         begin, end = box * size, (box + 1) * size
         for k in range(3):
-            if end <= planes.shape[1]:
-                boxes[k, box], boxes[3 + k, box] = planes[k, begin:end].min(), planes[k, begin:end].max()
-            else:
-                boxes[k, box] = boxes[3 + k, box] = np.inf
+            low = high = planes[k, begin] if end <= planes.shape[1] else np.inf
+            for i in range(begin, min(end, planes.shape[1])):
+                low, high = min(low, planes[k, i]), max(high, planes[k, i])
+            boxes[k, box], boxes[3 + k, box] = low, high
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Vector instructions of the pruned search that no compiled loop turns into."""
+"""Vector instructions of the searches that no compiled loop turns into, and what such instructions are made of."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ LANES = 16  # queries at a time: one vector of float32 with AVX-512, two with AV
 LEAF = 32  # points
 
 
-def _pointer(context: Any, builder: Any, kind: Any, array: Any, *index: Any) -> Any:
+def pointer(context: Any, builder: Any, kind: Any, array: Any, *index: Any) -> Any:
     """Point to an element of a C-contiguous array."""
     view = context.make_array(kind)(context, builder, array)
     shape = cgutils.unpack_tuple(builder, view.shape, kind.ndim)
@@ -21,19 +21,25 @@ def _pointer(context: Any, builder: Any, kind: Any, array: Any, *index: Any) -> 
     return builder.gep(view.data, [offset])
 
 
-def _vector_at(builder: Any, pointer: Any, element: Any) -> Any:
+def vector_at(builder: Any, pointer: Any, element: Any) -> Any:
     """Give a pointer to LANES elements."""
     return builder.bitcast(pointer, ir.VectorType(element, LANES).as_pointer())
 
 
-def _splat(builder: Any, value: Any) -> Any:
+def load_lanes(context: Any, builder: Any, kind: Any, array: Any, *index: Any) -> Any:
+    """Load LANES elements of a C-contiguous array."""
+    element = context.get_value_type(kind.dtype)
+    return builder.load(vector_at(builder, pointer(context, builder, kind, array, *index), element), align=4)
+
+
+def splat(builder: Any, value: Any) -> Any:
     """Repeat a scalar in every lane."""
     undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
     lane = builder.insert_element(undefined, value, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(lane, undefined, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
 
 
-def _call(builder: Any, name: str, *args: Any, reduce: bool = False) -> Any:
+def call(builder: Any, name: str, *args: Any, reduce: bool = False) -> Any:
     """Call an LLVM intrinsic on vectors that hold no NaN."""
     vector = args[0].type
     width = 32 if isinstance(vector.element, ir.FloatType) else 64
@@ -56,24 +62,24 @@ def search_leaf(typingctx: Any, points: Any, start: Any, queries: Any, first: An
         kind = context.get_value_type(element)
         plane = [ir.Constant(word, k) for k in range(3)]
         query = [
-            builder.load(_vector_at(builder, _pointer(context, builder, kinds[2], args[2], k, args[3]), kind), align=4)
+            builder.load(vector_at(builder, pointer(context, builder, kinds[2], args[2], k, args[3]), kind), align=4)
             for k in plane
         ]
-        leaf = [_pointer(context, builder, kinds[0], args[0], k, args[1]) for k in plane]
+        leaf = [pointer(context, builder, kinds[0], args[0], k, args[1]) for k in plane]
         lowest: list[Any] = []
         for i in range(LEAF):
             at = [builder.load(builder.gep(leaf[k], [ir.Constant(word, i)])) for k in range(3)]
-            a, b, c = (builder.fsub(query[k], _splat(builder, at[k])) for k in range(3))
-            d = _call(builder, "llvm.fmuladd", b, b, builder.fmul(a, a))
-            lowest.append(_call(builder, "llvm.fmuladd", c, c, d))
+            a, b, c = (builder.fsub(query[k], splat(builder, at[k])) for k in range(3))
+            d = call(builder, "llvm.fmuladd", b, b, builder.fmul(a, a))
+            lowest.append(call(builder, "llvm.fmuladd", c, c, d))
             if i >= 4:  # four chains of minima hide the latency of one
-                lowest.append(_call(builder, "llvm.minnum", lowest.pop(0), lowest.pop()))
-        target = _vector_at(builder, _pointer(context, builder, kinds[4], args[4], ir.Constant(word, 0)), kind)
+                lowest.append(call(builder, "llvm.minnum", lowest.pop(0), lowest.pop()))
+        target = vector_at(builder, pointer(context, builder, kinds[4], args[4], ir.Constant(word, 0)), kind)
         result = builder.load(target, align=4)
         for d in lowest:
-            result = _call(builder, "llvm.minnum", result, d)
+            result = call(builder, "llvm.minnum", result, d)
         builder.store(result, target, align=4)
-        return _call(builder, "llvm.vector.reduce.fmax", result, reduce=True)
+        return call(builder, "llvm.vector.reduce.fmax", result, reduce=True)
 
     return element(points, types.intp, queries, types.intp, best), emit
 
@@ -83,10 +89,8 @@ def lanes_below(typingctx: Any, values: Any, start: Any, limit: Any) -> Any:  # 
     """Give the set, as bits, of the LANES values from `start` that are below the limit."""
 
     def emit(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
-        kind = context.get_value_type(values.dtype)
-        vector = builder.load(_vector_at(builder, pointer, kind), align=4)
-        below = builder.fcmp_ordered("<", vector, _splat(builder, args[2]))
+        vector = load_lanes(context, builder, signature.args[0], *args[:2])
+        below = builder.fcmp_ordered("<", vector, splat(builder, args[2]))
         return builder.zext(builder.bitcast(below, ir.IntType(LANES)), ir.IntType(64))
 
     return types.int64(values, types.intp, values.dtype), emit
