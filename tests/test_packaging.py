@@ -57,6 +57,14 @@ def test_the_wheel_has_every_module_and_config(root, wheel):
     assert expected <= set(wheel)
 
 
+def test_the_wheel_has_the_weights_that_pcgen_knows(root, wheel):
+    from pcgen.metrics.extractors import SHIPPED
+
+    expected = {f"pcgen/weights/{name}{suffix}" for name in SHIPPED for suffix in (".pt", ".json")}
+    assert {name for name in wheel if name.startswith("pcgen/weights/")} == expected
+    assert {f"pcgen/weights/{p.name}" for p in (root / "pcgen" / "weights").iterdir()} == expected
+
+
 def test_the_wheel_puts_nothing_else_into_site_packages(wheel):
     top = {name.split("/")[0] for name in wheel}
     assert {t for t in top if not t.endswith(".dist-info")} == {"pcgen"}

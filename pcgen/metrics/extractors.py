@@ -32,7 +32,7 @@ from pcgen.recipe import build, describe
 # name -> identity
 SHIPPED = {
     "cnn-mnist-v1": "a4cfa58100b4a03721591223cca6985bb59cd9d1f09b9bdd722ba436cf6b62a6",
-    "pointnet-modelnet10-v1": "",
+    "pointnet-modelnet10-v1": "46a85ca74967c873adf616e5af75c36c4f3a7f9191f3a15a33fe0693b865e62c",
 }
 FORMAT = 1
 REACH = (0.6, 3.0)  # times the stated radius: how far a set of clouds of that radius may reach, a box's corners too
