@@ -153,7 +153,7 @@ class Extractor:
 
     def _warn_of_reach(self, x: Tensor, radius: float) -> None:
         """Tell the user of clouds that cannot be of the stated radius: their features mean little."""
-        reach = max((float(part.float().norm(dim=2).max()) for part in x.split(256)), default=radius)
+        reach = max((float(part.float().norm(dim=2).max()) for part in x.split(256) if len(part)), default=radius)
         if math.isfinite(reach) and not REACH[0] * radius <= reach <= REACH[1] * radius:
             warnings.warn(
                 f"the clouds reach {reach:.4g} from the origin and are said to be of radius {radius:.4g}: state their "
