@@ -106,6 +106,21 @@ def raise_price(prices: Array, lowest: Array, column: int, rise: float) -> None:
 
 
 @helper
+def lower_prices(n: int, prices: Array, lowest: Array) -> None:
+    """Lower all prices until the lowest is zero: only differences count, and small numbers are finer.
+
+    When all columns are assigned no two prices differ by more than the largest cost and ε, so they never grow large.
+    """
+    least = prices[0]
+    for j in range(n):
+        least = minimum(least, prices[j])
+    for j in range(n):
+        prices[j] -= least
+    for leaf in range(-(-n // LEAF)):
+        lowest[leaf] -= least
+
+
+@helper
 def run_phase(
     rows: Array, n: int, points: Array, leaves: Array, prices: Array, lowest: Array, owner: Array, assigned: Array,
     near: Array, epsilon: float, root: bool,
@@ -113,7 +128,7 @@ def run_phase(
     """Auction all columns off at one ε, starting from the prices that there are.
 
     Args:
-        rows: Coordinates (3, ≥ n) of the bidders.
+        rows: Coordinates (3, n) of the bidders.
         n: Number of points of each cloud, at least 2.
         points: Coordinates of the columns (3, M), padded.
         leaves: Their boxes (6, L).
@@ -122,26 +137,26 @@ def run_phase(
         owner: Filled with each column's row (M,).
         assigned: Filled with each row's column (n,).
         near: A leaf to begin with for each row (n,), updated.
-        epsilon: Least rise.
+        epsilon: Least rise of a price that is bid for.
         root: The cost is the distance, not its square.
 
     Returns:
         Whether all have been assigned.
     """
     use_widest_vectors()
-    kept, queue = empty_kept(points), np.empty(n, np.int32)
+    kept, queue, number = empty_kept(points), np.empty(n, np.int32), points.dtype.type
     for i in range(n):
         queue[i], assigned[i] = i, NO_BIDDER
+    lower_prices(n, prices, lowest)
     owner[:] = NO_BIDDER
     head, waiting = 0, n
     for _ in range(BIDS * n):
         if waiting == 0:
             return True
         i = queue[head]
-        m, second, j = two_smallest(
-            points, leaves, prices, lowest, rows[0, i], rows[1, i], rows[2, i], near[i], kept, root
-        )
-        raise_price(prices, lowest, j, second - m + epsilon)
+        a, b, c = number(rows[0, i]), number(rows[1, i]), number(rows[2, i])
+        m, second, j = two_smallest(points, leaves, prices, lowest, a, b, c, near[i], kept, root)
+        raise_price(prices, lowest, j, second - m + number(epsilon))
         head = head + 1 if head + 1 < n else 0
         loser = owner[j]
         owner[j], assigned[i], near[i] = i, j, j // LEAF
@@ -171,13 +186,13 @@ def nearest_leaves(rows: Array, n: int, leaves: Array, near: Array) -> None:
 
 
 @helper
-def cost_scale(rows: Array, n: int, points: Array) -> Any:
+def cost_scale(x: Array, y: Array) -> Any:
     """Give the mean squared distance to the nearest column and the largest, from a sample of rows."""
-    nearest, largest, count = 0.0, 0.0, 0
+    n, nearest, largest, count = x.shape[1], 0.0, 0.0, 0
     for i in range(0, n, 1 + n // 64):
         low, high = np.inf, 0.0
         for j in range(n):
-            d = squared_norm(points[0, j] - rows[0, i], points[1, j] - rows[1, i], points[2, j] - rows[2, i])
+            d = squared_norm(y[0, j] - x[0, i], y[1, j] - x[1, i], y[2, j] - x[2, i])
             low, high = min(low, d), max(high, d)
         nearest, largest, count = nearest + low, max(largest, high), count + 1
     return nearest / count, largest

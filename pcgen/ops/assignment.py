@@ -1,7 +1,6 @@
 """Optimal assignments between many pairs of clouds of two sets, each cloud prepared once."""
 
-import functools
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -41,8 +40,8 @@ class PairwiseAssignment:
 
     def __init__(self, a: Tensor, b: Tensor | None, *, squared: bool) -> None:
         self.squared = squared
-        self.a, self.b = a.detach(), a.detach() if b is None else b.detach()
-        self._ready: dict[torch.dtype, tuple[Any, Any]] = {}
+        self.a = a.detach()
+        self.b = self.a if b is None else b.detach()
 
     def solve(
         self, pairs: Tensor, *, tolerance: float = 0.0, assignments: bool = False, progress: Progress | None = None
@@ -56,91 +55,80 @@ class PairwiseAssignment:
             progress: Told of each few pairs done.
 
         Returns:
-            On the device of the clouds, in pair order.
+            In pair order, on the device of the clouds, or on the CPU where that has no float64 (mps). Of a pair, the
+            same whatever else there is in the sets or among the pairs.
         """
-        if self.a.device.type != "cpu" and tolerance > 0:
-            return self._on_device(pairs, tolerance, assignments, progress)
-        found = self._on_cpu(pairs.cpu().contiguous(), tolerance, assignments, progress)
-        return found if self.a.device.type == "cpu" else Assigned(*(t.to(self.a.device) for t in found))
+        device = self.a.device
+        if device.type != "cpu" and tolerance > 0:
+            found = self._on_device(pairs.to(device), tolerance, assignments, progress)
+        else:
+            found = self._on_cpu(pairs, tolerance, assignments, progress)
+        home = torch.device("cpu") if device.type == "mps" else device
+        return Assigned(*(t.to(home) for t in found))
 
     def _on_device(self, pairs: Tensor, tolerance: float, assignments: bool, progress: Progress | None) -> Assigned:
+        """Hold auctions; the pairs that single precision does not bring to the tolerance are assigned on the CPU."""
         from pcgen.ops._gpu_auction import auction_on_device
 
         parts = []
-        for some in pairs.to(self.a.device).split(CLOUDS_AT_ONCE):
+        for some in pairs.split(CLOUDS_AT_ONCE):
             x, y = self.a[some[:, 0]], self.b[some[:, 1]]
             distance, bound, assignment = auction_on_device(x, y, squared=self.squared, tolerance=tolerance)
-            parts.append((distance, bound, assignment if assignments else assignment[:, :0]))
+            found = Assigned(distance, bound, assignment if assignments else assignment[:, :0])
+            wide = (distance - bound > tolerance * distance).cpu()
+            if wide.any():
+                _replace(found, wide, self._on_cpu(some.cpu()[wide], tolerance, assignments, None))
+            parts.append(found)
             if progress is not None:
                 progress(len(some))
         return Assigned(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def _on_cpu(self, pairs: Tensor, tolerance: float, assignments: bool, progress: Progress | None) -> Assigned:
+        """Assign in single precision, and again in double where points lie too close together for that."""
+        pairs = pairs.cpu()
         found = self._assign(pairs, torch.float32, tolerance, assignments, progress)
-        close = found.distance.isnan()  # points too close together, in some cloud, for single precision
+        close = found.distance.isnan()
         if close.any():
-            again = self._assign(pairs[close].contiguous(), torch.float64, tolerance, assignments, None)
-            for old, new in zip(found, again, strict=True):
-                old[close] = new
-        bound = torch.minimum(found.lower_bound, found.distance)  # an optimum's differ by rounding
-        return Assigned(self._undone(found.distance, pairs), self._undone(bound, pairs), found.assignment)
+            _replace(found, close, self._assign(pairs[close], torch.float64, tolerance, assignments, None))
+        return found
 
     def _assign(
         self, pairs: Tensor, precision: torch.dtype, tolerance: float, assignments: bool, progress: Progress | None
     ) -> Assigned:
-        """Assign the arranged clouds; costs are their sums, NaN where the precision does not do."""
+        """Assign in a precision; costs are NaN where it does not do."""
         from pcgen.ops._assignment import assign_pairs
 
         n, count = self.a.shape[1], len(pairs)
         cost, bound = torch.empty(count, dtype=torch.float64), torch.empty(count, dtype=torch.float64)
         assignment = torch.empty(count, n if assignments else 0, dtype=torch.int64)
-        arrays = (pairs.numpy(), not self.squared, tolerance, assignment.numpy(), cost.numpy(), bound.numpy())
+        given = (*self._arranged, pairs.contiguous().numpy(), torch.empty(0, dtype=precision).numpy())
+        how = (not self.squared, float(tolerance))  # an int 0 would be compiled anew
+        filled = (assignment.numpy(), cost.numpy(), bound.numpy())
         step = max(1, POINTS_AT_ONCE // n)
         tasks: list[Task] = []
         for begin in range(0, count, step):
             end = min(begin + step, count)
-            tasks.append((end - begin, partial(assign_pairs, *self._arranged(precision), *arrays, begin, end)))
+            tasks.append((end - begin, partial(assign_pairs, *given, *how, *filled, begin, end)))
         run_all(tasks, progress)
         return Assigned(cost, bound, assignment)
 
-    def _arranged(self, precision: torch.dtype) -> tuple[Any, Any]:
-        """Give both sets ordered in space, for searches in a precision."""
-        if precision not in self._ready:
-            a = _arranged(self._frame[0], precision)
-            self._ready[precision] = (
-                a,
-                a if self._frame[1] is self._frame[0] else _arranged(self._frame[1], precision),
-            )
-        return self._ready[precision]
-
-    @functools.cached_property
-    def _frame(self) -> tuple[Tensor, Tensor]:
-        """Both sets moved and scaled into ±½, float64 on the CPU."""
-        a = self.a.double().cpu()
-        b = a if self.b is self.a else self.b.double().cpu()
-        if self.squared:  # moving a cloud adds the same to every assignment, so each stands on its own mean
-            self._mean_a, self._mean_b = a.mean(1), b.mean(1)
-            centred_a, centred_b = a - self._mean_a[:, None], b - self._mean_b[:, None]
-        else:
-            low = torch.minimum(a.flatten(0, 1).amin(0), b.flatten(0, 1).amin(0))
-            high = torch.maximum(a.flatten(0, 1).amax(0), b.flatten(0, 1).amax(0))
-            centred_a, centred_b = a - (low + high) / 2, b - (low + high) / 2
-        self._scale = 2 * max(float(centred_a.abs().max()), float(centred_b.abs().max())) or 1.0
-        scaled_a = centred_a / self._scale
-        return scaled_a, scaled_a if b is a else centred_b / self._scale
-
-    def _undone(self, total: Tensor, pairs: Tensor) -> Tensor:
-        """Bring sums over points of arranged clouds back to means in the clouds' own units."""
-        mean = total / self.a.shape[1]
-        if not self.squared:
-            return mean * self._scale
-        return mean * self._scale**2 + (self._mean_a[pairs[:, 0]] - self._mean_b[pairs[:, 1]]).square().sum(1)
+    @cached_property
+    def _arranged(self) -> tuple[Any, Any]:
+        """Give both sets ordered in space."""
+        a = _arrange(self.a)
+        return a, a if self.b is self.a else _arrange(self.b)
 
 
-def _arranged(clouds: Tensor, precision: torch.dtype) -> Any:
+def _arrange(clouds: Tensor) -> Any:
     from pcgen.ops._assignment import arrange, empty_arranged
 
-    arranged = empty_arranged(*clouds.shape[:2], torch.empty(0, dtype=precision).numpy().dtype)
-    array = clouds.contiguous().numpy()
+    arranged = empty_arranged(*clouds.shape[:2])
+    array = clouds.cpu().double().contiguous().numpy()
     run_all([(1, partial(arrange, array, *arranged, *r)) for r in batch_ranges(len(clouds))])
     return arranged
+
+
+def _replace(found: Assigned, which: Tensor, others: Assigned) -> None:
+    """Replace the results of some pairs."""
+    for old, new in zip(found, others, strict=True):
+        old[which.to(old.device)] = new.to(old.device)
