@@ -12,11 +12,12 @@ from pcgen.metrics.bootstrap import Interval, bootstrap_interval, check_bootstra
 from pcgen.metrics.feature_scores import NAMES as OF_FEATURES
 from pcgen.metrics.feature_scores import ReferenceFeatures
 from pcgen.metrics.matrices import ReferenceDistances
-from pcgen.metrics.pairs import DISTANCES, SetDistances
+from pcgen.metrics.pairs import DISTANCES
 from pcgen.metrics.protocol import Protocol
 from pcgen.metrics.ranks import ALONE, Ranks
 from pcgen.metrics.remarks import remarks
 from pcgen.metrics.scores import Scores
+from pcgen.metrics.set_distances import SetDistances
 from pcgen.metrics.set_scores import covered_references, exact_mean, matching_distances, neighbor_agreement
 from pcgen.metrics.store import Store
 

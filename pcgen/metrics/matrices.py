@@ -11,12 +11,11 @@ from pcgen.metrics.pairs import (
     Count,
     Distance,
     Known,
-    SetDistances,
     distance_matrix,
-    number_of_pairs,
     search_distances,
 )
 from pcgen.metrics.ranks import ALONE, Ranks
+from pcgen.metrics.set_distances import SetDistances, number_of_pairs
 from pcgen.metrics.store import Store, Tensors, fingerprint
 
 
@@ -75,7 +74,7 @@ class ReferenceDistances:
         count = _Remaining(progress, self._entries(name, len(generated)))
         found = find(name, distance, generated, ranks, count)
         count.finish()
-        return SetDistances(found.ss.cpu(), found.sr.cpu(), found.rr.cpu(), found.solved, found.pairs)
+        return SetDistances(found.ss.cpu(), found.sr.cpu(), found.rr.cpu(), *found[3:])
 
     def _entries(self, name: str, S: int) -> int:
         R = len(self.reference)
@@ -104,16 +103,16 @@ class ReferenceDistances:
     def _searched(self, name: str, distance: Distance, generated: Tensor, ranks: Ranks, count: Count) -> SetDistances:
         S, R = len(generated), len(self.reference)
         key = self._key(distance, generated=fingerprint(generated), reference=self.fingerprint)
-        kept = self._get(key, ranks, {"ss": (S, S), "sr": (S, R), "rr": (R, R), "solved": (), "pairs": ()})
+        kept = self._get(key, ranks, {"ss": (S, S), "sr": (S, R), "rr": (R, R), "counts": (3,)})
         if kept is not None:
-            return SetDistances(kept["ss"], kept["sr"], kept["rr"], int(kept["solved"]), int(kept["pairs"]))
+            return SetDistances(kept["ss"], kept["sr"], kept["rr"], *kept["counts"].tolist())
         about_reference = self._key(distance, known_of=self.fingerprint)
         if name not in self._known:
             earlier = self._get(about_reference, ranks, {}) or {}
             self._known[name] = distance.known(self.reference, earlier) if distance.known else None
         known = self._known[name]
         found = search_distances(distance, generated, self.reference, known=known, ranks=ranks, progress=count)
-        counts = {"solved": torch.tensor(found.solved), "pairs": torch.tensor(found.pairs)}
+        counts = {"counts": torch.tensor(found[3:])}
         self._put(key, ranks, {"ss": found.ss, "sr": found.sr, "rr": found.rr, **counts})
         if known is not None:
             self._put(about_reference, ranks, known.to_tensors())

@@ -1,37 +1,19 @@
 """The distances between clouds that sets can be scored under, and their matrices."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
+from pcgen.metrics.neighbor_search import known_pairs, search_earth_mover
 from pcgen.metrics.ranks import ALONE, Ranks
-from pcgen.ops import pairwise_chamfer_distance
+from pcgen.metrics.set_distances import SetDistances
+from pcgen.ops import pairwise_chamfer_distance, pairwise_earth_mover_distance
 
 PairwiseDistance = Callable[[Tensor, Tensor], Tensor]  # (S, N, 3), (R, M, 3) -> (S, R)
 Count = Callable[[int], None]  # told how many more pairs are done
-
-
-class SetDistances(NamedTuple):
-    """Distances within the generated set, between the sets, and within the reference.
-
-    Entries that no nearest neighbour needs may be lower bounds: every function of the minima of rows and columns
-    (diagonals left out) and of the entries equal to them is that of the distances themselves.
-
-    Attributes:
-        ss: (S, S).
-        sr: (S, R).
-        rr: (R, R).
-        solved: Pairs of clouds computed to the end.
-        pairs: Distinct pairs that there are: S (S − 1) / 2 + S R + R (R − 1) / 2.
-    """
-
-    ss: Tensor
-    sr: Tensor
-    rr: Tensor
-    solved: int
-    pairs: int
 
 
 class Known(Protocol):
@@ -68,14 +50,22 @@ class Distance(NamedTuple):
     cost: float = 1.0
 
 
+def _earth_mover(definition: str, *, squared: bool) -> Distance:
+    return Distance(
+        definition,
+        partial(pairwise_earth_mover_distance, squared=squared),
+        search=partial(search_earth_mover, squared=squared),
+        known=known_pairs,
+        equal_points=True,
+        cost=250,
+    )
+
+
 DISTANCES = {
     "cd": Distance("Chamfer, squared distances, mean over points, both directions added", pairwise_chamfer_distance),
+    "emd": _earth_mover("EMD, mean distance under the optimal one-to-one assignment, exact", squared=False),
+    "emd_squared": _earth_mover("EMD², mean squared distance under the assignment optimal for it, exact", squared=True),
 }
-
-
-def number_of_pairs(S: int, R: int) -> int:
-    """Count the distinct pairs of S generated and R reference clouds."""
-    return S * (S - 1) // 2 + S * R + R * (R - 1) // 2
 
 
 def distance_matrix(
@@ -136,8 +126,8 @@ def search_distances(
     device = generated.device
     mine = ranks.together(lambda: search(generated, reference, known=known, progress=progress, share=share), device)
     ss, sr, rr = (ranks.largest(matrix.to(device).contiguous()) for matrix in mine[:3])
-    solved = int(ranks.total(torch.tensor([mine.solved], device=device)).item())
-    return SetDistances(ss, sr, rr, solved, mine.pairs)
+    solved, stopped = ranks.total(torch.tensor([mine.solved, mine.stopped], device=device)).int().tolist()
+    return SetDistances(ss, sr, rr, solved, mine.pairs, stopped)
 
 
 Block = tuple[slice, slice]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from pcgen.metrics.pairs import SetDistances
+from pcgen.metrics.set_distances import SetDistances
 
 FAR = 3.0  # sets of one kind of data differ less than this in size, once they are normalised alike
 

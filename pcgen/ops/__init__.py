@@ -19,6 +19,7 @@ from pcgen.ops.kernels import (
     PolynomialKernel,
     kernel_mmd2,
 )
+from pcgen.ops.marginals import pairwise_marginal_bound
 from pcgen.ops.neighbors import bidirectional_nearest_neighbors, nearest_neighbors
 from pcgen.ops.pairwise import pairwise_chamfer_distance
 from pcgen.ops.sampling import farthest_point_sampling
@@ -41,4 +42,5 @@ __all__ = [
     "optimal_assignment",
     "pairwise_chamfer_distance",
     "pairwise_earth_mover_distance",
+    "pairwise_marginal_bound",
 ]

@@ -50,6 +50,19 @@ def _checked(x: Tensor, name: str) -> Tensor:
     return x
 
 
+def check_same_size(x: Tensor, y: Tensor, names: tuple[str, str]) -> None:
+    """Refuse clouds (…, N, 3) and (…, M, 3) that cannot be assigned one to one.
+
+    Raises:
+        DataError: If N ≠ M.
+    """
+    if x.shape[-2] != y.shape[-2]:
+        raise DataError(
+            f"{names[0]} has {x.shape[-2]} points a cloud and {names[1]} {y.shape[-2]}: the earth mover's distance "
+            "assigns one to one; draw as many points of each, or take the Chamfer distance"
+        )
+
+
 def largest_coordinate(dtype: torch.dtype) -> float:
     """Give the coordinate up to which a squared distance does not overflow."""
     return float((torch.finfo(dtype).max / 16) ** 0.5)

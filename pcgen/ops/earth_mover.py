@@ -13,8 +13,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pcgen.errors import ConfigurationError, DataError
-from pcgen.ops._checks import check_finite, checked_pair
+from pcgen.errors import ConfigurationError
+from pcgen.ops._checks import check_finite, check_same_size, checked_pair
 from pcgen.ops._parallel import Progress
 from pcgen.ops.assignment import Assigned, PairwiseAssignment
 from pcgen.ops.chamfer import safe_sqrt
@@ -157,11 +157,7 @@ def _check(solver: str, tolerance: float) -> None:
 def _checked(x: Tensor, y: Tensor, names: tuple[str, str], *, batched: bool) -> tuple[Tensor, Tensor]:
     """Check two batches or sets of clouds, which must have the same number of points."""
     x, y = checked_pair(x, y, names, batched=batched)
-    if x.shape[1] != y.shape[1]:
-        raise DataError(
-            f"{names[0]} has {x.shape[1]} points a cloud and {names[1]} {y.shape[1]}: the earth mover's distance "
-            "assigns one to one; draw as many points of each, or take the Chamfer distance"
-        )
+    check_same_size(x, y, names)
     check_finite(x, names[0])
     check_finite(y, names[1])
     return x, y

@@ -7,8 +7,9 @@ import torch
 
 from pcgen.errors import ConfigurationError
 from pcgen.metrics import SetEvaluator, evaluate_sets, pairs
-from pcgen.metrics.pairs import Distance, SetDistances, distance_matrix, number_of_pairs
+from pcgen.metrics.pairs import Distance, distance_matrix
 from pcgen.metrics.ranks import ALONE, Ranks
+from pcgen.metrics.set_distances import SetDistances, number_of_pairs
 from pcgen.ops import pairwise_chamfer_distance
 
 # ── a search that knows everything and tells only what its contract asks for ──────────────────────────────────────────

@@ -1,0 +1,140 @@
+"""The search gives, from few pairs, to the last bit the scores of all pairs."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from pcgen.errors import DataError
+from pcgen.metrics.functional import (
+    coverage,
+    covered_references,
+    matching_distances,
+    minimum_matching_distance,
+    neighbor_agreement,
+    one_nearest_neighbor_accuracy,
+)
+from pcgen.metrics.neighbor_search import known_pairs, search_earth_mover
+from pcgen.metrics.set_distances import number_of_pairs
+from pcgen.ops import pairwise_earth_mover_distance
+
+
+def shapes(kind, S, R, n, seed=0):
+    """Two sets of clouds in a few families, so that some pairs are near and most are far."""
+    generator = torch.Generator().manual_seed(seed)
+    rand = partial(torch.rand, generator=generator)
+
+    def clouds(count):
+        stretch = 0.2 + rand(count, 1, 3) if kind != "alike" else torch.ones(count, 1, 3)
+        x = rand(count, n, 3) * stretch
+        if kind == "grid":
+            x = (x * 3).round()
+        return x + (rand(count, 1, 3) if kind == "moved" else 0)
+
+    a, b = clouds(S), clouds(R)
+    if kind == "twins":
+        b[:3], a[-1], b[-1] = a[:3], a[0], b[3]
+    return a, b
+
+
+def exhaustive(a, b, squared):
+    pairwise = partial(pairwise_earth_mover_distance, squared=squared)
+    return pairwise(a, a), pairwise(a, b), pairwise(b, b)
+
+
+def assert_same_answers(found, d_ss, d_sr, d_rr):
+    for transpose in (False, True):
+        got, want = (found.sr.T, d_sr.T) if transpose else (found.sr, d_sr)
+        assert torch.equal(matching_distances(got), matching_distances(want))
+        assert torch.equal(covered_references(got), covered_references(want))
+        assert minimum_matching_distance(got) == minimum_matching_distance(want)
+        assert coverage(got) == coverage(want)
+    for got, want in zip(
+        neighbor_agreement(found.ss, found.sr, found.rr), neighbor_agreement(d_ss, d_sr, d_rr), strict=True
+    ):
+        assert torch.equal(got, want)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("kind", ["stretched", "alike", "moved", "grid", "twins"])
+def test_equals_all_pairs(kind, squared):
+    a, b = shapes(kind, 12, 9, 48)
+    found = search_earth_mover(a, b, squared=squared)
+    matrices = exhaustive(a, b, squared)
+    assert_same_answers(found, *matrices)
+    for got, want in zip(found[:3], matrices, strict=True):
+        assert (got <= want).all()  # the distance, or a lower bound
+    assert found.pairs == number_of_pairs(12, 9)
+
+
+@pytest.mark.parametrize(("S", "R"), [(1, 1), (1, 5), (5, 1), (2, 2)])
+def test_small_sets(S, R):
+    a, b = shapes("stretched", S, R, 20)
+    assert_same_answers(search_earth_mover(a, b, squared=False), *exhaustive(a, b, squared=False))
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_few_pairs_are_solved(squared):
+    a, b = shapes("moved", 24, 24, 64)
+    found = search_earth_mover(a, b, squared=squared)
+    assert found.solved < found.pairs / 6
+    assert found.solved + found.stopped < found.pairs / 2
+    matrices = exhaustive(a, b, squared)
+    assert one_nearest_neighbor_accuracy(*found[:3]) == one_nearest_neighbor_accuracy(*matrices)
+
+
+def test_real_chairs(chairs):
+    train, test = chairs
+    a, b = train[:14], test[:14]
+    found = search_earth_mover(a, b, squared=False)
+    assert_same_answers(found, *exhaustive(a, b, squared=False))
+    assert found.solved < found.pairs / 4
+
+
+def test_what_is_known_of_the_reference_is_used_and_grows():
+    a, b = shapes("stretched", 10, 10, 32)
+    other = shapes("stretched", 10, 1, 32, seed=5)[0]
+    known = known_pairs(b, {})
+    first = search_earth_mover(a, b, squared=False, known=known)
+    again = search_earth_mover(a, b, squared=False, known=known)
+    assert_same_answers(again, *first[:3])
+    before = known.upper.isfinite().sum()
+    kept = known_pairs(b, known.to_tensors())
+    assert_same_answers(search_earth_mover(other, b, squared=False, known=kept), *exhaustive(other, b, squared=False))
+    assert kept.upper.isfinite().sum() >= before
+    assert (kept.lower <= kept.upper).all()
+    with pytest.raises(DataError, match="the reference has 9 clouds"):
+        known_pairs(b[:9], known.to_tensors())
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_shares_put_together_are_the_whole(ranks):
+    a, b = shapes("stretched", 7, 8, 40)
+    parts = [search_earth_mover(a, b, squared=False, share=(rank, ranks)) for rank in range(ranks)]
+    merged = [torch.stack([part[k] for part in parts]).amax(0) for k in range(3)]
+    assert_same_answers(parts[0]._replace(ss=merged[0], sr=merged[1], rr=merged[2]), *exhaustive(a, b, squared=False))
+
+
+def test_progress_ends_at_all_pairs_and_never_goes_back():
+    a, b = shapes("stretched", 8, 8, 32)
+    told = []
+    search_earth_mover(a, b, squared=False, progress=told.append)
+    assert sum(told) == number_of_pairs(8, 8)
+    assert min(told) >= 0
+
+
+def test_double_and_half_precision():
+    a, b = shapes("stretched", 6, 6, 24)
+    assert_same_answers(
+        search_earth_mover(a.double(), b.double(), squared=True), *exhaustive(a.double(), b.double(), squared=True)
+    )
+    assert search_earth_mover(a.half(), b.half(), squared=False).sr.dtype == torch.float32
+
+
+def test_bad_clouds_are_refused():
+    a, b = shapes("stretched", 3, 3, 16)
+    with pytest.raises(DataError, match="generated has 16 points a cloud and reference 15"):
+        search_earth_mover(a, b[:, :15], squared=False)
+    a[1, 2, 0] = torch.nan
+    with pytest.raises(DataError, match="not finite"):
+        search_earth_mover(a, b, squared=False)
