@@ -83,7 +83,8 @@ class PointwiseMLP(nn.Module):
             return None
         linear, norm, relu = list(self.layers)[-3:]
         if type(linear) is nn.Linear and type(norm) is nn.BatchNorm1d and type(relu) is nn.ReLU:
-            return (linear, norm) if linear.bias is None and norm.track_running_stats and norm.affine else None
+            without_bias = getattr(linear, "bias", None) is None  # torch's stub says that there always is one
+            return (linear, norm) if without_bias and norm.track_running_stats and norm.affine else None
         return None
 
 
