@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from pcgen.ops import _offers
-from pcgen.ops._simd import Array, aligned_empty, helper, minimum, squared_norm, use_widest_vectors
+from pcgen.ops._simd import Array, aligned_empty, helper, maximum, minimum, squared_norm, use_widest_vectors
 from pcgen.ops._vectors import LANES, LEAF, lowest_bit
 
 NO_BIDDER = -1
@@ -34,7 +34,7 @@ BIDS = 2000  # for each point in a phase, after which a phase is given up; usual
 @helper
 def leaves_below(
     leaves: Array, lowest: Array, group: int, x: float, y: float, z: float, limit: float, root: bool
-) -> int:
+) -> Any:
     """Give the leaves of a group that may hold a value below the limit, as bits."""
     if root:
         return _offers.leaves_below_distance(leaves, lowest, group, x, y, z, limit)
@@ -44,7 +44,7 @@ def leaves_below(
 @helper
 def columns_below(
     points: Array, prices: Array, leaf: int, x: float, y: float, z: float, limit: float, root: bool
-) -> int:
+) -> Any:
     """Give the columns of a leaf of a value below the limit, as bits."""
     if root:
         return _offers.columns_below_distance(points, prices, leaf * LEAF, x, y, z, limit)
@@ -52,7 +52,7 @@ def columns_below(
 
 
 @helper
-def look(points: Array, prices: Array, leaf: int, x: float, y: float, z: float, kept: Any, root: bool) -> float:
+def look(points: Array, prices: Array, leaf: Any, x: float, y: float, z: float, kept: Any, root: bool) -> Any:
     """Keep the two best values of each lane, and give the second best of all."""
     best, second, where = kept
     if root:
@@ -78,13 +78,14 @@ def two_smallest(
     best, second, where = kept
     number = points.dtype.type
     best[:], second[:] = UNAFFORDABLE, UNAFFORDABLE
-    threshold = look(points, prices, near, x, y, z, kept, root)
+    first = np.int64(near)
+    threshold = look(points, prices, first, x, y, z, kept, root)
     for group in range(0, leaves.shape[1], LANES):
         candidates = leaves_below(leaves, lowest, group, x, y, z, number(threshold * ROUNDING), root)
         while candidates != 0:
             leaf = group + lowest_bit(candidates)
             candidates &= candidates - 1
-            if leaf != near and columns_below(points, prices, leaf, x, y, z, number(threshold * ROUNDING), root) != 0:
+            if leaf != first and columns_below(points, prices, leaf, x, y, z, number(threshold * ROUNDING), root) != 0:
                 threshold = look(points, prices, leaf, x, y, z, kept, root)
     lane = 0
     for k in range(1, LANES):
@@ -193,8 +194,8 @@ def cost_scale(x: Array, y: Array) -> Any:
         low, high = np.inf, 0.0
         for j in range(n):
             d = squared_norm(y[0, j] - x[0, i], y[1, j] - x[1, i], y[2, j] - x[2, i])
-            low, high = min(low, d), max(high, d)
-        nearest, largest, count = nearest + low, max(largest, high), count + 1
+            low, high = minimum(low, d), maximum(high, d)
+        nearest, largest, count = nearest + low, maximum(largest, high), count + 1
     return nearest / count, largest
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pcgen.ops._auction import NO_BIDDER, UNAFFORDABLE, columns_below, empty_kept, leaves_below, two_smallest
-from pcgen.ops._simd import Array, helper, use_widest_vectors
+from pcgen.ops._simd import Array, helper, maximum, minimum, use_widest_vectors
 from pcgen.ops._vectors import LANES, LEAF, lowest_bit
 
 LISTED = 96  # arcs of a row at most: with their costs, 1.2 kB a point
@@ -30,7 +30,7 @@ def precision(points: Array) -> float:
 
 
 @helper
-def squared_distance(x: Array, i: int, y: Array, j: int) -> float:
+def squared_distance(x: Array, i: int, y: Array, j: int) -> Any:
     """Give the squared distance between columns i of x (3, N) and j of y (3, M)."""
     a, b, c = y[0, j] - x[0, i], y[1, j] - x[1, i], y[2, j] - x[2, i]
     return a * a + b * b + c * c
@@ -75,7 +75,7 @@ def price_rows(
     n: int, width: float, lists: Any, auctioned: Any, x: Array, y: Array, near: Array, u: Array, v: Array,
     root: bool,
 ) -> int:  # fmt: skip
-    """Fill u (n,) exactly, and for each row the list of columns with their costs and the bound of what is hidden.
+    """Fill v from the prices, u (n,) exactly, and each row's list of columns, their costs and the bound of the hidden.
 
     `lists` is (columns, costs (n, LISTED) each, count, hidden (n,) each), `auctioned` the columns of the auction:
     points, leaves, prices, lowest. Gives the number of rows whose list does not reach as far as the width.
@@ -83,6 +83,8 @@ def price_rows(
     columns, costs, count, hidden = lists
     points, leaves, prices, lowest = auctioned
     narrow = 0
+    for j in range(n):
+        v[j] = -np.float64(prices[j])
     kept, number, error = empty_kept(points), points.dtype.type, precision(points)
     for i in range(n):
         a, b, c = number(x[0, i]), number(x[1, i]), number(x[2, i])
@@ -90,17 +92,17 @@ def price_rows(
         wide = width
         found = list_below(i, smallest + wide, points, leaves, prices, lowest, x, root, columns[i])
         while found < 0 and wide > 2 * error:
-            wide = max(wide / 2, 2 * error)
+            wide = maximum(wide / 2, 2 * error)
             found = list_below(i, smallest + wide, points, leaves, prices, lowest, x, root, columns[i])
         u[i] = np.inf
         narrow += wide < width
         if found < 0:  # more equals than a list holds
             found, wide = 0, 0.0
             for j in range(n):
-                u[i] = min(u[i], exact_cost(x, i, y, j, root) - v[j])
+                u[i] = minimum(u[i], exact_cost(x, i, y, j, root) - v[j])
         for k in range(found):
             costs[i, k] = exact_cost(x, i, y, columns[i, k], root)
-            u[i] = min(u[i], costs[i, k] - v[columns[i, k]])
+            u[i] = minimum(u[i], costs[i, k] - v[columns[i, k]])
         count[i], hidden[i] = found, smallest + wide - error - u[i]
     return narrow
 
@@ -129,7 +131,7 @@ def keep_tight(
 
 
 @helper
-def lower(item: int, distance: float, size: int, key: Array, heap: Array, place: Array) -> int:
+def lower(item: Any, distance: float, size: Any, key: Array, heap: Array, place: Array) -> Any:
     """Set the key of an item of the heap, new or old, to a smaller one; gives the heap's size."""
     key[item] = distance
     at = place[item]
@@ -147,7 +149,7 @@ def lower(item: int, distance: float, size: int, key: Array, heap: Array, place:
 
 
 @helper
-def pop(size: int, key: Array, heap: Array, place: Array) -> int:
+def pop(size: int, key: Array, heap: Array, place: Array) -> Any:
     """Take the item of the smallest key from a heap of a size."""
     top, item = heap[0], heap[size - 1]
     place[top] = -1
@@ -169,14 +171,14 @@ def pop(size: int, key: Array, heap: Array, place: Array) -> int:
 
 @helper
 def relax(
-    i: int, distance: float, listed: Array, cost: Array, start: int, size: int, nearest: float, sink: int,
+    i: int, distance: float, listed: Array, cost: Array, start: int, size: Any, nearest: float, sink: Any,
     search: Any, u: Array, v: Array, owner: Array,
 ) -> Any:  # fmt: skip
     """Lower the distances of columns through row i; gives the heap's size, the nearest free column and its distance."""
     key, heap, place, come, seen = search
     for k in range(listed.shape[0]):
-        j = listed[k]
-        reach = distance + max(0.0, cost[k] - v[j] - u[i])
+        j = np.int64(listed[k])
+        reach = distance + maximum(0.0, cost[k] - v[j] - u[i])
         if reach >= nearest:
             continue
         if owner[j] == NO_BIDDER:
@@ -200,20 +202,23 @@ def augment(
     columns, costs, count, hidden = lists
     key, heap, place, come, _ = search
     settled, all_columns, all_costs = rooms
+    points, leaves, prices, lowest = auctioned
     M = come.shape[0]
-    size, done, nearest, sink = 0, 0, np.inf, NO_BIDDER
+    # Typed, since numba would compile `relax` and `lower` for a constant 0 and for a variable.
+    size, done, nearest, sink = np.int64(0), 0, np.inf, np.int64(NO_BIDDER)
     i, distance, hides = start, 0.0, True
     while True:
         if hides:
             listed, cost, number = columns[i], costs[i], count[i]
         else:
-            limit = u[i] + nearest - distance + precision(auctioned[0])
-            listed, cost, number = all_columns, all_costs, list_below(i, limit, *auctioned, x, root, all_columns)
+            limit = u[i] + nearest - distance + precision(points)
+            number = list_below(i, limit, points, leaves, prices, lowest, x, root, all_columns)
+            listed, cost = all_columns, all_costs
             for k in range(number):
                 cost[k] = exact_cost(x, i, y, listed[k], root)
         size, nearest, sink = relax(i, distance, listed[:number], cost, start, size, nearest, sink, search, u, v, owner)
-        if hides and distance + max(0.0, hidden[i]) < nearest:
-            size = lower(M + i, distance + max(0.0, hidden[i]), size, key, heap, place)
+        if hides and distance + maximum(0.0, hidden[i]) < nearest:
+            size = lower(M + i, distance + maximum(0.0, hidden[i]), size, key, heap, place)
         if size == 0 or key[heap[0]] >= nearest:
             break
         top = pop(size, key, heap, place)

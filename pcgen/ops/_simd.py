@@ -47,13 +47,16 @@ def kernel(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def helper(function: F) -> F:
-    """Compile a function that kernels call; it is kept as part of them."""
-    compiled: F = njit(nogil=True, error_model="numpy")(function)
+    """Compile a function that only kernels call; it is kept as part of them.
+
+    Without the ways into it from Python and C, which would take as long to compile as the function.
+    """
+    compiled: F = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
     return compiled
 
 
 class _CompilationNotice(event.Listener):  # type: ignore[misc]  # numba ships no types
-    """Tell once why the first call takes seconds; numba gives the event when it compiles, not when it reads its cache.
+    """Tell once why the first call takes so long; numba gives the event when it compiles, not when it reads its cache.
 
     As a warning, since that reaches the error stream where nobody has set up logging.
     """
@@ -66,10 +69,12 @@ class _CompilationNotice(event.Listener):  # type: ignore[misc]  # numba ships n
             return
         self.told = True
         if _cached_somewhere:
-            _log.warning("compiling the point-set kernels for this processor (seconds, once on this machine)")
+            _log.warning(
+                "compiling the point-set kernels for this processor (up to half a minute, once on this machine)"
+            )
         else:
             _log.warning(
-                "compiling the point-set kernels (seconds, in every process: no writable cache directory; "
+                "compiling the point-set kernels (up to half a minute, in every process: no writable cache directory; "
                 "set NUMBA_CACHE_DIR to one)"
             )
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pcgen.errors import ConfigurationError
 from pcgen.ops._parallel import Progress, Task, batch_ranges, run_all
 
 POINTS_AT_ONCE = 4096  # of one task's pairs: some dozens of milliseconds
@@ -60,10 +61,11 @@ class PairwiseAssignment:
         """
         device = self.a.device
         if device.type != "cpu" and tolerance > 0:
-            found = self._on_device(pairs.to(device), tolerance, assignments, progress)
-        else:
-            found = self._on_cpu(pairs, tolerance, assignments, progress)
-        home = torch.device("cpu") if device.type == "mps" else device
+            return self._on_device(pairs.to(device), tolerance, assignments, progress)
+        return self._to_device(self._on_cpu(pairs, tolerance, assignments, progress))
+
+    def _to_device(self, found: Assigned) -> Assigned:
+        home = "cpu" if self.a.device.type == "mps" else self.a.device
         return Assigned(*(t.to(home) for t in found))
 
     def _on_device(self, pairs: Tensor, tolerance: float, assignments: bool, progress: Progress | None) -> Assigned:
@@ -73,12 +75,16 @@ class PairwiseAssignment:
         parts = []
         for some in pairs.split(CLOUDS_AT_ONCE):
             x, y = self.a[some[:, 0]], self.b[some[:, 1]]
-            distance, bound, assignment = auction_on_device(x, y, squared=self.squared, tolerance=tolerance)
-            found = Assigned(distance, bound, assignment if assignments else assignment[:, :0])
-            wide = (distance - bound > tolerance * distance).cpu()
-            if wide.any():
-                _replace(found, wide, self._on_cpu(some.cpu()[wide], tolerance, assignments, None))
-            parts.append(found)
+            try:
+                distance, bound, assignment = auction_on_device(x, y, squared=self.squared, tolerance=tolerance)
+            except ConfigurationError:  # an auction that does not end
+                parts.append(self._to_device(self._on_cpu(some, tolerance, assignments, None)))
+            else:
+                found = Assigned(distance, bound, assignment if assignments else assignment[:, :0])
+                wide = (distance - bound > tolerance * distance).cpu()
+                if wide.any():
+                    _replace(found, wide, self._on_cpu(some.cpu()[wide], tolerance, assignments, None))
+                parts.append(self._to_device(found))
             if progress is not None:
                 progress(len(some))
         return Assigned(*(torch.cat(part) for part in zip(*parts, strict=True)))
@@ -120,7 +126,7 @@ class PairwiseAssignment:
 
 
 def _arrange(clouds: Tensor) -> Any:
-    from pcgen.ops._assignment import arrange, empty_arranged
+    from pcgen.ops._frames import arrange, empty_arranged
 
     arranged = empty_arranged(*clouds.shape[:2])
     array = clouds.cpu().double().contiguous().numpy()

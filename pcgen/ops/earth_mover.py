@@ -53,8 +53,8 @@ def earth_mover_distance(
     """
     _check(solver, tolerance)
     x, y = _checked(x, y, ("x", "y"), batched=True)
-    found = _solve_batch(x, y, squared, 0.0 if solver == "exact" else tolerance, assignments=True)
-    return _mean_cost(x, y, found.assignment, squared)
+    found = _solve_batch(x, y, squared, 0.0 if solver == "exact" else tolerance)
+    return _mean_cost(x, y, found.assignment.to(x.device), squared)
 
 
 def earth_mover_bounds(x: Tensor, y: Tensor, *, squared: bool = False, tolerance: float = 1e-5) -> Assigned:
@@ -65,18 +65,25 @@ def earth_mover_bounds(x: Tensor, y: Tensor, *, squared: bool = False, tolerance
         y: (B, N, 3).
         squared: Assign by and average the squared distances instead of the distances.
         tolerance: Largest gap between the two, relative to the distance. 0 finds the optimum; the gap that is left
-            is the rounding of float64.
+            is the rounding of float64, below 1e-9 unless the clouds are apart by less than that share of their size.
 
     Returns:
-        Distance, lower bound and assignment, without gradient.
+        Distance, lower bound and assignment, without gradient, on the CPU where the device has no float64 (mps).
 
     Raises:
         DataError: If shapes, dtypes or devices do not fit, the clouds differ in size, or a coordinate is not finite.
         ConfigurationError: If the tolerance is negative or 1 or more.
+
+    Example:
+        >>> x = torch.tensor([[[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]])
+        >>> y = torch.tensor([[[3.0, 0.0, 0.0], [1.0, 0.0, 0.0]]])
+        >>> distance, lower_bound, assignment = earth_mover_bounds(x, y, squared=True)
+        >>> distance, bool(distance - lower_bound <= 1e-5 * distance), assignment
+        (tensor([2.5000], dtype=torch.float64), True, tensor([[1, 0]]))
     """
     _check("exact", tolerance)
     x, y = _checked(x, y, ("x", "y"), batched=True)
-    return _solve_batch(x, y, squared, tolerance, assignments=True)
+    return _solve_batch(x, y, squared, tolerance)
 
 
 def optimal_assignment(x: Tensor, y: Tensor, *, squared: bool = False) -> Tensor:
@@ -93,8 +100,14 @@ def optimal_assignment(x: Tensor, y: Tensor, *, squared: bool = False) -> Tensor
 
     Raises:
         DataError: As `earth_mover_distance`.
+
+    Example:
+        >>> x = torch.tensor([[[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]])
+        >>> y = torch.tensor([[[1.5, 0.0, 0.0], [0.5, 0.0, 0.0]]])
+        >>> optimal_assignment(x, y, squared=True)
+        tensor([[1, 0]])
     """
-    return earth_mover_bounds(x, y, squared=squared, tolerance=0.0).assignment
+    return earth_mover_bounds(x, y, squared=squared, tolerance=0.0).assignment.to(x.device)
 
 
 def pairwise_earth_mover_distance(
@@ -126,6 +139,13 @@ def pairwise_earth_mover_distance(
     Raises:
         DataError: If shapes, dtypes or devices do not fit, the clouds differ in size, or a coordinate is not finite.
         ConfigurationError: If solver or tolerance is none of the above.
+
+    Example:
+        >>> a = torch.tensor([[[0.0, 0.0, 0.0]], [[2.0, 0.0, 0.0]]])
+        >>> b = torch.tensor([[[0.0, 1.0, 0.0]], [[5.0, 0.0, 0.0]]])
+        >>> pairwise_earth_mover_distance(a, b, squared=True)
+        tensor([[ 1., 25.],
+                [ 5.,  9.]])
     """
     _check(solver, tolerance)
     same = a is b
@@ -140,9 +160,9 @@ def pairwise_earth_mover_distance(
     )
     if same and progress is not None:
         progress(len(a))  # the diagonal
-    values = found.distance.to(a.dtype)
+    values = found.distance.to(a.dtype).to(a.device)
     if wants_gradient:
-        values = _mean_cost(a[pairs[:, 0]], b[pairs[:, 1]], found.assignment, squared)
+        values = _mean_cost(a[pairs[:, 0]], b[pairs[:, 1]], found.assignment.to(a.device), squared)
     out = a.new_zeros(len(a), len(b)).index_put((pairs[:, 0], pairs[:, 1]), values)
     return out + out.T if same else out
 
@@ -163,10 +183,10 @@ def _checked(x: Tensor, y: Tensor, names: tuple[str, str], *, batched: bool) -> 
     return x, y
 
 
-def _solve_batch(x: Tensor, y: Tensor, squared: bool, tolerance: float, *, assignments: bool) -> Assigned:
+def _solve_batch(x: Tensor, y: Tensor, squared: bool, tolerance: float) -> Assigned:
     """Assign cloud i of x to cloud i of y."""
     pairs = torch.arange(len(x), device=x.device)[:, None].expand(-1, 2)
-    return PairwiseAssignment(x, y, squared=squared).solve(pairs, tolerance=tolerance, assignments=assignments)
+    return PairwiseAssignment(x, y, squared=squared).solve(pairs, tolerance=tolerance, assignments=True)
 
 
 def _mean_cost(x: Tensor, y: Tensor, assignment: Tensor, squared: bool) -> Tensor:
