@@ -9,8 +9,11 @@ from pcgen.ops import (
     _triton,
     bidirectional_nearest_neighbors,
     chamfer_distance,
+    earth_mover_bounds,
+    earth_mover_distance,
     gaussian_nearest_neighbors,
     pairwise_chamfer_distance,
+    pairwise_earth_mover_distance,
 )
 
 
@@ -95,3 +98,24 @@ def test_a_gpu_repeats_itself_to_the_bit_and_compares_a_set_with_itself(surfaces
     d = pairwise_chamfer_distance(x, x)
     assert torch.equal(d, d.T)
     torch.testing.assert_close(d, pairwise_chamfer_distance(x, x.clone()), rtol=1e-6, atol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("squared", [False, True])
+def test_a_gpu_assigns_as_well_as_was_asked_for(surfaces, squared):
+    x, y = surfaces(3, 300, 1), surfaces(3, 300, 2)
+    best = earth_mover_distance(x, y, squared=squared)
+    there = x.cuda().requires_grad_(), y.cuda()
+    exact = earth_mover_distance(*there, squared=squared)
+    assert exact.device.type == "cuda"
+    torch.testing.assert_close(exact.detach().cpu(), best)
+    exact.sum().backward()
+    for tolerance in (1e-3, 1e-9):  # the second is beyond single precision
+        found = earth_mover_bounds(*there, squared=squared, tolerance=tolerance)
+        assert all(t.device.type == "cuda" for t in found)
+        assert (found.distance - found.lower_bound <= tolerance * found.distance).all()
+        assert (found.lower_bound.cpu() <= best * (1 + 1e-6)).all()
+        assert (found.distance.cpu() >= best * (1 - 1e-6)).all()
+    d = pairwise_earth_mover_distance(*there, squared=squared, solver="auction", tolerance=1e-3)
+    torch.testing.assert_close(d.detach().cpu().diagonal(), best, rtol=1e-3, atol=0)
