@@ -35,38 +35,72 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     parser.add_argument("generated", help="a checkpoint, a run's folder, or a file of clouds")
     parser.add_argument(
-        "--reference", dest="data", help="clouds or meshes to compare with (a checkpoint's own data by default)"
+        "--reference",
+        dest="data",
+        metavar="DATA",
+        help="clouds or meshes to compare with (default: a checkpoint's own data; a file of clouds wants one)",
     )
     parser.add_argument("--split", help="split of the reference (default: test where there are splits)")
     parser.add_argument("--classes", help="names, separated by commas (default: those the checkpoint was trained on)")
     parser.add_argument("-n", type=int, help="clouds on either side (default: as many as both sides have)")
     parser.add_argument("--points", type=int, help="points taken of each cloud of a file, at random (default: all)")
-    parser.add_argument("--distances", default="cd", help="separated by commas (default cd, the Chamfer distance)")
+    parser.add_argument(
+        "--distances", default="cd",
+        help="separated by commas: cd (Chamfer, squared), emd (mean distance under the optimal assignment) and "
+        "emd_squared (mean squared distance under the one optimal for it); the last two want as many points in every "
+        "cloud (default cd)",
+    )  # fmt: skip
     common.add_normalize_argument(parser)
-    parser.add_argument("--radius", type=float, help="of the ball that the clouds lie in, for JSD")
+    parser.add_argument(
+        "--radius",
+        type=float,
+        help="of the ball about the origin that the clouds of both files lie in: JSD, FPD and KID want it (default: "
+        "what the normalisation says; without one they are left out)",
+    )
     parser.add_argument(
         "--extractor",
         default="auto",
         help="network whose features give FPD and KID: a name, a file of pcgen export, or none (default: the one that "
         "comes with pcgen, where the radius is known)",
     )
-    parser.add_argument("--up-axis", choices=["x", "y", "z"], help="of the clouds, where the reference does not say")
-    parser.add_argument("--both-orientations", action="store_true", help="add MMD and COV with the sets swapped")
+    parser.add_argument(
+        "--up-axis",
+        choices=["x", "y", "z"],
+        help="axis of the clouds that points up, for FPD and KID (default: what the data say, or else the extractor's)",
+    )
+    parser.add_argument(
+        "--both-orientations",
+        action="store_true",
+        help="add MMD and COV with generated and reference swapped, as some papers print them",
+    )
     parser.add_argument("--unequal", action="store_true", help="take all clouds of both sides, however many each has")
     parser.add_argument("--no-oracle", action="store_true", help="leave out the oracle's row, half of the work")
     parser.add_argument("--level", type=float, default=0.95, help="of the confidence intervals (default 0.95)")
     parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap; 0: no intervals (default 1000)")
-    parser.add_argument("--json", type=Path, help="write the scores with their protocol; - for standard output")
-    parser.add_argument("--png", type=Path, help="draw clouds beside their nearest ones, and what is not covered")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        help="write the scores with their protocol; - writes them to standard output, without a table",
+    )
+    parser.add_argument(
+        "--png",
+        type=Path,
+        help="draw clouds beside their nearest ones under the first distance, and what is not covered",
+    )
     add_cache_argument(parser)
-    parser.add_argument("--no-cache", action="store_true", help="neither look for distances computed before nor keep")
+    parser.add_argument(
+        "--no-cache", action="store_true", help="neither look for what was computed before nor keep anything"
+    )
     common.add_device_arguments(parser)
 
 
 def add_cache_argument(parser: argparse.ArgumentParser) -> None:
     """Declare where distances are kept."""
     parser.add_argument(
-        "--cache", type=Path, metavar="FOLDER", help="where distances are kept (default: the user's cache folder)"
+        "--cache",
+        type=Path,
+        metavar="FOLDER",
+        help="where distances and features are kept (default: $PCGEN_CACHE/distances, or in the user's cache folder)",
     )
 
 
@@ -118,6 +152,8 @@ def _check(arguments: argparse.Namespace) -> None:
     for option, value in (("-n", arguments.n), ("--points", arguments.points)):
         if value is not None and value < 1:
             raise ConfigurationError(f"{option} {value}: at least one is compared")
+    if arguments.seed < 0:
+        raise ConfigurationError(f"--seed {arguments.seed}: a seed is 0 or more")
     if arguments.radius is not None and not arguments.radius > 0:
         raise ConfigurationError(f"--radius {arguments.radius:g}: the ball that the clouds lie in has one above 0")
     check_bootstrap(arguments.level, arguments.draws or 1)

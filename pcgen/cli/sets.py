@@ -73,7 +73,8 @@ def sets_of_files(arguments: argparse.Namespace) -> Sets:
         oracle = None if train is None else torch.from_numpy(whole.apply(_points(train, arguments))[0])
     known = {"data": Path(arguments.data).name, "split": split or "", "normalization": whole.to_plain()}
     points = torch.from_numpy(whole.apply(_points(reference, arguments))[0])
-    return Sets(torch.from_numpy(generated), points, oracle, known, reference.up_axis)
+    writable = np.require(generated, requirements="W")  # torch warns of mapped files
+    return Sets(torch.from_numpy(writable), points, oracle, known, reference.up_axis)
 
 
 def read_any(path: str, seed: int) -> "CloudSet":

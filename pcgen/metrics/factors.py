@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pcgen.errors import ConfigurationError, DataError
-from pcgen.metrics.rows import canonical_order
+from pcgen.metrics.order import canonical_order
 
 if TYPE_CHECKING:
     import numpy as np

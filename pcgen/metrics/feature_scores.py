@@ -45,14 +45,14 @@ class ReferenceFeatures:
         found = extractors.extractor(extractor) if isinstance(extractor, str | Path) else extractor
         if (kind := found.card["input"]["kind"]) != "clouds":
             raise ConfigurationError(f"extractor {found.name} takes {kind}; name one of clouds")
-        self.extractor, self.radius, self.up_axis, self.store = found, radius, up_axis, store
+        self.extractor, self.radius, self.store = found, radius, store
+        self.up_axis: int = found.card["input"]["up_axis"] if up_axis is None else up_axis
         self.features = self._features(reference)
 
     @property
     def identity(self) -> str:
         """What a protocol says of the extractor: its name, the beginning of its hash, and the axis taken for up."""
-        up_axis = self.extractor.card["input"]["up_axis"] if self.up_axis is None else self.up_axis
-        return f"{self.extractor.name}:{self.extractor.identity[:12]}, up {'xyz'[up_axis]}"
+        return f"{self.extractor.name}:{self.extractor.identity[:12]}, up {'xyz'[self.up_axis]}"
 
     def score(self, generated: Tensor) -> tuple[dict[str, float], tuple[str, ...]]:
         """Give `fpd` and `kid`, and what a reader has to know of them.

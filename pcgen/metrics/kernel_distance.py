@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from pcgen.errors import ConfigurationError
+from pcgen.metrics.order import canonical_order
 from pcgen.metrics.precision import in_double
-from pcgen.metrics.rows import canonical_order
 from pcgen.ops.kernels import Kernel, PolynomialKernel, kernel_mmd2
 
 KID_KERNEL = PolynomialKernel()

@@ -79,6 +79,8 @@ class Protocol:
     def describe(self) -> str:
         """Give it as one line for people, without what is empty."""
         plain = {name: value for name, value in self.to_plain().items() if value not in (None, {}, "")}
+        if self.normalization.get("scope") == "none":  # the region and radius of nothing would mislead
+            plain["normalization"] = "none"
         return ", ".join(f"{name.replace('_', ' ')} {_words(value)}" for name, value in plain.items())
 
     def to_plain(self) -> dict[str, Any]:

@@ -1,14 +1,9 @@
-"""Rows of numbers that a metric gathers over batches and processes, and an order of them that nobody's batches show."""
-
-from typing import TYPE_CHECKING
+"""Rows of numbers that a metric gathers over batches and processes."""
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 class RowSets(Metric):
@@ -33,16 +28,3 @@ class RowSets(Metric):
         state = getattr(self, name)  # a list, or one tensor after the exchange
         flat = dim_zero_cat(state) if len(state) else torch.empty(0, device=self.device)
         return flat.view(-1, width)
-
-
-def canonical_order(rows: "np.ndarray") -> "np.ndarray":
-    """Order rows (n, d) by their bits, so that what is drawn from them by a seed hangs on the set of them alone.
-
-    Processes hand rows over in the order that their sampler dealt them; a subset drawn by position would be another
-    with every number of processes.
-    """
-    import numpy as np
-
-    rows = np.ascontiguousarray(rows + 0.0)  # −0 as 0
-    order: np.ndarray = np.argsort(rows.view(np.dtype((np.void, rows[:1].nbytes)))[:, 0], kind="stable")
-    return order

@@ -14,7 +14,7 @@ from pcgen.metrics.protocol import Protocol
 from pcgen.metrics.tables import Row, ScoreTable
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 FORMAT = 2
 READABLE = (1, 2)  # 1 says nothing of pairs, remarks, level, draws and the reference's digest
@@ -44,7 +44,7 @@ class Scores:
     pairs: dict[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
-    def table(self, title: str = "scores", *, name: str = "model") -> "Table":
+    def table(self, title: str = "scores", *, name: str = "model") -> "Group":
         """Give a table for rich: the model's row beside the oracle's, the protocol below.
 
         Args:
@@ -59,7 +59,8 @@ class Scores:
         if self.oracle:
             rows[ORACLE] = (self.oracle, self.oracle_intervals)
         solved = ", ".join(f"{key} {done} of {whole}" for key, (done, whole) in self.pairs.items())
-        notes = (*self.remarks, *([f"pairs of clouds computed: {solved}"] if solved else []))
+        rest = "; bounds decided the others" if any(done < whole for done, whole in self.pairs.values()) else ""
+        notes = (*self.remarks, *([f"pairs of clouds computed to the end: {solved}{rest}"] if solved else []))
         return ScoreTable(rows, (self.protocol.describe(), *notes), self.protocol.extractor)
 
     def plain_table(self) -> tuple[list[str], list[list[Any]]]:
@@ -130,7 +131,7 @@ class Scores:
             raise DataError(f"{path}: {error}") from error
 
 
-def compare(rows: Mapping[str, Scores], *, title: str = "scores", ignore: Collection[str] = ()) -> "Table":
+def compare(rows: Mapping[str, Scores], *, title: str = "scores", ignore: Collection[str] = ()) -> "Group":
     """Give one table of several results, or refuse.
 
     Args:

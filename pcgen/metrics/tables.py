@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pcgen.metrics.bootstrap import Interval
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Group
 
 MOST_UPRIGHT = 4  # rows that fit side by side, with their intervals
 Row = tuple[Mapping[str, float], Mapping[str, Interval]]  # scores and intervals by name
@@ -81,22 +81,26 @@ class ScoreTable:
         """Names of the scores, in order."""
         return list(dict.fromkeys(name for values, _ in self.rows.values() for name in values))
 
-    def rich(self, title: str) -> "Table":
-        """Give it for the terminal: few rows of many scores stand upright, so that nothing has to be cut."""
+    def rich(self, title: str) -> "Group":
+        """Give it for the terminal: few rows of many scores stand upright, so that nothing has to be cut.
+
+        The notes stand below, as wide as the terminal however narrow the table.
+        """
+        from rich.console import Group
         from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
         heads = ["", *(self._quantity(name).head for name in self.names)]
         upright = len(self.rows) <= MOST_UPRIGHT
         lines = [[row, *cells] for row, cells in self._cells(" " if upright else "\n").items()]
         grid = list(zip(heads, *lines, strict=True)) if upright else [tuple(heads), *map(tuple, lines)]
-        caption = escape("\n".join(self.notes))
-        table = Table(title=escape(title), caption=caption, title_justify="left", caption_justify="left")
+        table = Table(title=escape(title), title_justify="left")
         for k, head in enumerate(grid[0]):
             table.add_column(escape(head), justify="right" if k else "left", overflow="fold")
         for line in grid[1:]:
             table.add_row(*map(escape, line))
-        return table
+        return Group(table, *(Text(note, style="dim italic") for note in self.notes))
 
     def markdown(self) -> str:
         """Give it as a Markdown table with the notes below."""

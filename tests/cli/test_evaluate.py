@@ -142,6 +142,12 @@ def test_points_are_taken_of_both_sides(cli, sets):
     assert "--points 40" in cli("evaluate", "dense.npy", *EVALUATE[2:], "--points", 40).error
 
 
+def test_a_file_of_one_cloud_is_a_set_of_one(cli, sets, recwarn):
+    np.save(sets / "cloud.npy", balls(1, 0)[0])  # (N, 3), mapped and not writable
+    assert cli("evaluate", "cloud.npy", *EVALUATE[2:]).status == 0
+    assert not [warning for warning in recwarn if "writable" in str(warning.message)]
+
+
 def test_unequal_sets_on_demand(cli, sets):
     np.save(sets / "few.npy", balls(5, 0))
     result = cli("evaluate", "few.npy", *EVALUATE[2:], "--unequal", "--json", "a.json")
@@ -364,6 +370,7 @@ BAD = {
     "a folder for the scores": (["--json", "."], "--json . is a folder"),
     "an extractor without a radius": (["--extractor", "x"], "--radius"),
     "an unknown extractor": (["--extractor", "vgg", "--radius", 1], "vgg"),
+    "a negative seed": (["--seed", -1], "--seed -1"),
     "an axis": (["--up-axis", "w"], "'w'"),
     "a folder that is a file": (["--cache", "gen.npy"], "gen.npy is a file"),
 }

@@ -1,5 +1,8 @@
 """A whole evaluation: against its parts, on real chairs, on bad input."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -126,3 +129,9 @@ def test_oracle_on_real_chairs(chairs):
     assert result.values["mmd_cd"] > 2 * result.oracle["mmd_cd"]
     assert result.values["jsd"] > 3 * result.oracle["jsd"]
     assert np.isfinite(list(result.values.values())).all()
+
+
+def test_evaluation_is_imported_without_what_only_trainers_need():
+    code = "import sys, pcgen.metrics.evaluation; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert not {"torchmetrics", "scipy", "matplotlib", "numba", "h5py", "rich"} & set(loaded)

@@ -106,3 +106,10 @@ def test_refusals():
     images.card = {"input": {"kind": "images"}}
     with pytest.raises(ConfigurationError, match="takes images"):
         ReferenceFeatures(clouds(3, 0), images, radius=1.0)
+
+
+def test_naming_the_extractors_own_axis_asks_the_same_question(tmp_path):
+    clouds, store = torch.rand(4, 16, 3) - 0.5, Store(tmp_path)
+    for axis in (None, 2):
+        ReferenceFeatures(clouds, Moments(), radius=1.0, up_axis=axis, store=store)
+    assert store.contents().files == 1

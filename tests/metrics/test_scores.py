@@ -193,3 +193,15 @@ def test_data_of_different_variants_have_different_names(variant):
 
     data = ModelNet("/home/me/data", variant=variant, classes=["chair"])
     assert data_name(type(data).__name__, data.info()) == f"ModelNet{variant} (chair)"
+
+
+def test_pairs_that_bounds_decided_are_told():
+    searched = scores(pairs={"cd": (10, 10), "emd": (3, 10)}).score_table().notes[-1]
+    assert searched == "pairs of clouds computed to the end: cd 10 of 10, emd 3 of 10; bounds decided the others"
+    assert scores(pairs={"cd": (10, 10)}).score_table().notes[-1].endswith("cd 10 of 10")
+
+
+def test_no_region_is_shown_of_data_that_were_not_normalised():
+    text = protocol(normalization={"scope": "none", "region": "ball", "radius": 1.0}).describe()
+    assert "normalization none," in text
+    assert "radius" not in text

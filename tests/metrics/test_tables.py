@@ -101,3 +101,10 @@ def test_csv_has_raw_numbers_and_ends():
     assert rows[1]["cov_cd"] == rows[0]["cov_cd_low"] == ""
     assert math.isnan(float(rows[1]["mmd_cd"]))
     assert "chairs & more" in rows[1]["notes"]
+
+
+def test_notes_are_as_wide_as_the_terminal_below_a_narrow_table():
+    note = "the covariance is singular and the distance biased upwards; compare it with FPD of as many clouds alone"
+    lines = rendered(ScoreTable({"m": ({"jsd": 0.5}, {})}, (note,)).rich("scores"), 140).splitlines()
+    assert lines[-1].rstrip() == note
+    assert len(lines[-2]) < 40
