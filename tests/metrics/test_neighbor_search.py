@@ -123,6 +123,15 @@ def test_progress_ends_at_all_pairs_and_never_goes_back():
     assert min(told) >= 0
 
 
+def test_progress_follows_the_assignments_and_not_the_bounds():
+    a, b = shapes("stretched", 30, 30, 48)
+    told = []
+    found = search_earth_mover(a, b, squared=False, progress=told.append)
+    assert found.solved + found.stopped < found.pairs / 2
+    assert max(told) < found.pairs / 2  # the pairs that bounds discard do not make the bar jump
+    assert sum(told) == found.pairs
+
+
 def test_double_and_half_precision():
     a, b = shapes("stretched", 6, 6, 24)
     assert_same_answers(
