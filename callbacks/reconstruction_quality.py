@@ -19,7 +19,7 @@ _CHUNK = 32  # dealt to the ranks whole: a product's last bit depends on how man
 
 
 class ReconstructionQuality(Callback):
-    """Logs the Chamfer distance of clouds to their reconstructions and the coverage by reconstructions.
+    """Logs the distances of clouds to their reconstructions and the coverage by reconstructions.
 
     At the end of the chosen epochs' validation, and at the end of fit for the final weights, it logs `chamfer` (squared
     distances, mean over points, both directions added), `reconstruction_coverage` (the share of the data whose nearest
@@ -34,14 +34,27 @@ class ReconstructionQuality(Callback):
         every_n_epochs: Score at the end of every n-th epoch's validation, and at the end of fit in any case; 0 for the
             end alone.
         coverage: Give the coverages, whose cost grows with the square of `num_clouds`.
+        distances: Short names: `cd` logs `chamfer`, `emd` and `emd_squared` log themselves (mean distance, and mean
+            squared distance, under the optimal one-to-one assignment; as many points in both).
+        sinkhorn_blur: Of the Sinkhorn divergence, logged as `sinkhorn_0.05`; None leaves it out.
     """
 
-    def __init__(self, *, num_clouds: int = 100, every_n_epochs: int = 5, coverage: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        num_clouds: int = 100,
+        every_n_epochs: int = 5,
+        coverage: bool = True,
+        distances: list[str] | None = None,
+        sinkhorn_blur: float | None = None,
+    ) -> None:
         if num_clouds < 1 or every_n_epochs < 0:
             raise ConfigurationError(
                 f"num_clouds {num_clouds}, every_n_epochs {every_n_epochs}: at least one cloud, every 0 or more epochs"
             )
         self.num_clouds, self.every_n_epochs, self.coverage = num_clouds, every_n_epochs, coverage
+        self.distances, self.sinkhorn_blur = ["cd"] if distances is None else list(distances), sinkhorn_blur
+        self._metric(sync=False)  # refuses now what it would refuse after the first epochs
         self._clouds: dict[str, Tensor] = {}
         self._scored_at = -1  # `global_step` of the weights that were scored last
         self._warned = False
@@ -94,7 +107,7 @@ class ReconstructionQuality(Callback):
     def _compare(self, trainer: Trainer, data: Tensor, reconstructions: Tensor) -> dict[str, float]:
         """Compare what every rank has whole; each updates the metric with its part, so that they share the pairs."""
         ranks = sharing_ranks(trainer)
-        metric = ReconstructionScores(coverage=self.coverage, sync_on_compute=ranks.size > 1).to(data.device)
+        metric = self._metric(sync=ranks.size > 1).to(data.device)
         if not reconstructions.isfinite().all():
             if trainer.is_global_zero:
                 warnings.warn("the scores of reconstructions are NaN: some hold NaN or infinity", stacklevel=2)
@@ -103,3 +116,8 @@ class ReconstructionQuality(Callback):
         if mine.stop > mine.start:
             metric.update(data[mine], reconstructions[mine])
         return {name: score.item() for name, score in metric.compute().items()}
+
+    def _metric(self, *, sync: bool) -> ReconstructionScores:
+        return ReconstructionScores(
+            distances=self.distances, sinkhorn_blur=self.sinkhorn_blur, coverage=self.coverage, sync_on_compute=sync
+        )

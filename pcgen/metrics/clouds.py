@@ -1,6 +1,7 @@
 """Scores of clouds as `torchmetrics.Metric`s: fed batch by batch, on any number of processes."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,13 +9,15 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from pcgen.errors import DataError
+from pcgen.errors import ConfigurationError, DataError
+from pcgen.losses.sinkhorn import SinkhornDivergence
 from pcgen.metrics.evaluator import SetEvaluator
-from pcgen.metrics.pairs import distance_matrix
+from pcgen.metrics.pairs import DISTANCES, PairedDistance, distance_matrix
 from pcgen.metrics.ranks import ALONE, Ranks
 from pcgen.metrics.set_scores import exact_mean, reconstruction_agreement
-from pcgen.ops import chamfer_distance, pairwise_chamfer_distance
+from pcgen.ops import pairwise_chamfer_distance
 
+_CALLED = {"cd": "chamfer"}  # in the names of scores of reconstructions; the other distances go by their short names
 _COVERAGES = ("reconstruction_coverage", "own_reconstruction_coverage")
 
 
@@ -53,24 +56,38 @@ class _CloudSets(Metric):
 
 
 class ReconstructionScores(_CloudSets):
-    """Chamfer distance of data to their reconstructions, and coverage by reconstructions.
+    """Distances of data to their reconstructions, and coverage by reconstructions.
 
-    `compute` gives a dictionary: `chamfer` is the mean over the data of the Chamfer distance (squared distances, mean
-    over points, both directions added); `reconstruction_coverage` the share of the data whose nearest other cloud,
-    among all the data and all the reconstructions, is a reconstruction; `own_reconstruction_coverage` the share for
-    which it is the datum's own. Each is averaged with one rounding, so processes and their order do not show.
+    `compute` gives a dictionary. The distances are means over the data, each under its name: `chamfer` (squared
+    distances, mean over points, both directions added), `emd` and `emd_squared` (mean distance, and mean squared
+    distance, under the optimal one-to-one assignment) and `sinkhorn_0.05` (of that blur). `reconstruction_coverage` is
+    the share of the data whose nearest other cloud under Chamfer, among all the data and all the reconstructions, is a
+    reconstruction; `own_reconstruction_coverage` the share for which it is the datum's own. Each is averaged with one
+    rounding, so processes and their order do not show.
 
     Args:
+        distances: Short names of the distances, `cd` for `chamfer`; the `emd`s want as many points in both.
+        sinkhorn_blur: Of the Sinkhorn divergence (p 2), in units of the clouds; None leaves it out.
         coverage: Give both coverages, which compare every datum with every other.
         kwargs: Of every `torchmetrics.Metric`.
+
+    Raises:
+        ConfigurationError: If there is no distance of a name, or the blur is no distance above 0.
     """
 
-    chamfer: list[Tensor]
-
-    def __init__(self, *, coverage: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        distances: Sequence[str] = ("cd",),
+        sinkhorn_blur: float | None = None,
+        coverage: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.coverage = coverage
-        self.add_state("chamfer", default=[], dist_reduce_fx="cat")
+        self._paired = _paired_distances(distances, sinkhorn_blur)
+        for i in range(len(self._paired)):
+            self.add_state(f"paired{i}", default=[], dist_reduce_fx="cat")
         if coverage:
             self._add_set("data")
             self._add_set("reconstructions")
@@ -78,24 +95,27 @@ class ReconstructionScores(_CloudSets):
     @property
     def names(self) -> list[str]:
         """Names of the scores it gives."""
-        return ["chamfer", *_COVERAGES] if self.coverage else ["chamfer"]
+        return [*self._paired, *(_COVERAGES if self.coverage else ())]
 
     def update(self, data: Tensor, reconstructions: Tensor) -> None:
         """Add data (B, N, 3) and their reconstructions (B, M, 3)."""
         if len(data) != len(reconstructions):
             raise DataError(f"{len(reconstructions)} reconstructions of {len(data)} data: give one for each")
         data, reconstructions = (x.detach().to(self.device, torch.float32) for x in (data, reconstructions))
-        self.chamfer.append(chamfer_distance(data, reconstructions))
+        found = [distance(data, reconstructions) for distance in self._paired.values()]  # all, before any is added
+        for i, values in enumerate(found):
+            getattr(self, f"paired{i}").append(values)
         if self.coverage:
             self._append("data", data)
             self._append("reconstructions", reconstructions)
 
     def compute(self) -> dict[str, Tensor]:
         """Give the scores by name, scalars in float64; NaN where nothing was seen."""
-        chamfer = dim_zero_cat(self.chamfer) if len(self.chamfer) else torch.empty(0, device=self.device)
-        if not len(chamfer):
+        states = [getattr(self, f"paired{i}") for i in range(len(self._paired))]
+        paired = [dim_zero_cat(state) if len(state) else torch.empty(0, device=self.device) for state in states]
+        if not len(paired[0]):
             return dict.fromkeys(self.names, torch.tensor(torch.nan, dtype=torch.float64))
-        scores = {"chamfer": exact_mean(chamfer)}
+        scores = {name: exact_mean(values) for name, values in zip(self._paired, paired, strict=True)}
         if self.coverage:
             data, reconstructions = self._clouds("data"), self._clouds("reconstructions")
             agreement = reconstruction_agreement(
@@ -104,6 +124,27 @@ class ReconstructionScores(_CloudSets):
             )
             scores |= {name: exact_mean(terms) for name, terms in zip(_COVERAGES, agreement, strict=True)}
         return scores
+
+
+def _paired_distances(names: Sequence[str], sinkhorn_blur: float | None) -> dict[str, PairedDistance]:
+    known = {name: distance.paired for name, distance in DISTANCES.items() if distance.paired is not None}
+    if unknown := sorted(set(names) - set(known)):
+        raise ConfigurationError(
+            f"there is no distance {', '.join(unknown)} of data to reconstructions; there is {', '.join(known)}"
+        )
+    found = {_CALLED.get(name, name): known[name] for name in names}
+    if sinkhorn_blur is not None:
+        found[f"sinkhorn_{sinkhorn_blur:g}"] = partial(_one_by_one, SinkhornDivergence(sinkhorn_blur))
+    if not found:
+        raise ConfigurationError(f"distances is empty; name one of {', '.join(known)}, or give sinkhorn_blur")
+    return found
+
+
+@torch.no_grad()
+def _one_by_one(distance: PairedDistance, x: Tensor, y: Tensor) -> Tensor:
+    """Give (B,), computed pair by pair: in bounded memory, and the same whatever else is in the batch."""
+    parts = [distance(a[None], b[None]) for a, b in zip(x, y, strict=True)]
+    return torch.cat(parts) if parts else x.new_empty(0)
 
 
 class GenerationScores(_CloudSets):
@@ -118,6 +159,7 @@ class GenerationScores(_CloudSets):
         radius: Of the ball that the data are normalised to; None leaves JSD out.
         resolution: Of JSD's grid.
         allow_unequal: Let 1-NNA take as many generated clouds as there happen to be.
+        both_orientations: Add MMD and COV with generated and reference swapped, as `mmd_cd_swapped`.
         kwargs: Of every `torchmetrics.Metric`.
     """
 
@@ -128,11 +170,12 @@ class GenerationScores(_CloudSets):
         radius: float | None = 1.0,
         resolution: int = 28,
         allow_unequal: bool = False,
+        both_orientations: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.distances, self.radius, self.resolution = tuple(distances), radius, resolution
-        self.allow_unequal = allow_unequal
+        self.allow_unequal, self.both_orientations = allow_unequal, both_orientations
         self._add_set("generated")
         self._add_set("reference")
 
@@ -156,6 +199,7 @@ class GenerationScores(_CloudSets):
             radius=self.radius,
             resolution=self.resolution,
             allow_unequal=self.allow_unequal,
+            both_orientations=self.both_orientations,
             draws=0,
         )
         row = evaluator.measure(self._clouds("generated"), ranks=self._ranks)

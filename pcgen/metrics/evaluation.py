@@ -54,7 +54,7 @@ def evaluate_sets(
         radius: Of the ball that the data are normalised to (`ball_radius` reads it off a normalisation); None leaves
             the Jensen-Shannon divergence out.
         resolution: Its grid's centres on an axis.
-        allow_unequal: Take S ≠ R, where equal distributions give a 1-NNA above 50 %.
+        allow_unequal: Take S ≠ R, where equal distributions give another 1-NNA than 50 %; a remark says which.
         both_orientations: Add MMD and COV with the two sets swapped.
         level: Of the confidence intervals.
         draws: Of the bootstrap; 0 for no intervals.

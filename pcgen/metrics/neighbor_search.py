@@ -24,6 +24,8 @@ from pcgen.ops._checks import check_finite, check_same_size, checked_pair
 from pcgen.ops.assignment import PairwiseAssignment
 
 COARSE = 0.05  # relative gap at which the first auction stops: a third of the time of the exact solution
+MARGIN = 1e-9  # relative, about the interval of a stopped auction: what the rounding of costs and prices may amount to
+SLACK = 1e-12  # likewise, of the extent of all the clouds: prices are as large as the clouds, however near twins are
 PICKS = 4  # candidates of each cloud tried at once: more would be solved in vain, fewer would leave threads idle
 
 Count = Callable[[int], None]
@@ -122,6 +124,8 @@ class _Search:
         clouds = torch.cat([generated, reference]).detach()
         self.S, self.n, self.dtype = len(generated), len(clouds), clouds.dtype
         self.solver = PairwiseAssignment(clouds, None, squared=squared)
+        extent = _extent(clouds)
+        self.slack = SLACK * (extent**2 if squared else extent)
         self.known, self.solved, self.stopped = known, 0, 0
         self.mine = torch.zeros(self.n, dtype=torch.bool)
         self.mine[share[0] :: share[1]] = True
@@ -175,12 +179,13 @@ class _Search:
     def _solve(self, pairs: Tensor, tolerance: float, progress: Count) -> None:
         found = self.solver.solve(pairs, tolerance=tolerance, progress=progress)
         i, j = pairs.T
-        high = found.distance.cpu()
+        low, high = found.lower_bound.cpu(), found.distance.cpu()
         if tolerance == 0:
             low = high = high.to(self.dtype)
             self.solved += len(pairs)
         else:
-            low, high = _rounded_down(found.lower_bound.cpu(), self.dtype), _rounded_up(high, self.dtype)
+            low = _rounded_down((low * (1 - MARGIN) - self.slack).clamp(min=0), self.dtype)
+            high = _rounded_up(high * (1 + MARGIN), self.dtype)
             self.stopped += len(pairs)
         for a, b in ((i, j), (j, i)):
             self.tried[a, b] = True
@@ -211,6 +216,12 @@ class _Sum:
 def _dtype(clouds: Tensor) -> torch.dtype:
     """Give the precision of distances between clouds."""
     return torch.promote_types(clouds.dtype, torch.float32)
+
+
+def _extent(clouds: Tensor) -> float:
+    """Give the largest side of the box about all clouds (K, N, 3)."""
+    points = clouds.flatten(0, 1)
+    return float((points.amax(0) - points.amin(0)).max()) if len(points) else 0.0
 
 
 def _rounded_down(values: Tensor, dtype: torch.dtype) -> Tensor:

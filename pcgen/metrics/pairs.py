@@ -10,9 +10,15 @@ from torch import Tensor
 from pcgen.metrics.neighbor_search import known_pairs, search_earth_mover
 from pcgen.metrics.ranks import ALONE, Ranks
 from pcgen.metrics.set_distances import SetDistances
-from pcgen.ops import pairwise_chamfer_distance, pairwise_earth_mover_distance
+from pcgen.ops import (
+    chamfer_distance,
+    earth_mover_distance,
+    pairwise_chamfer_distance,
+    pairwise_earth_mover_distance,
+)
 
 PairwiseDistance = Callable[[Tensor, Tensor], Tensor]  # (S, N, 3), (R, M, 3) -> (S, R)
+PairedDistance = Callable[[Tensor, Tensor], Tensor]  # (B, N, 3), (B, M, 3) -> (B,)
 Count = Callable[[int], None]  # told how many more pairs are done
 
 
@@ -39,6 +45,7 @@ class Distance(NamedTuple):
         version: Of the code behind the definition, raised when its results change: results are kept under it.
         equal_points: It compares clouds of as many points only.
         cost: Of a pair, about, with Chamfer's as 1: for the time that remains.
+        paired: A `PairedDistance`, of cloud i to cloud i: of data to their reconstructions; None where there is none.
     """
 
     definition: str
@@ -48,6 +55,7 @@ class Distance(NamedTuple):
     version: int = 1
     equal_points: bool = False
     cost: float = 1.0
+    paired: PairedDistance | None = None
 
 
 def _earth_mover(definition: str, *, squared: bool) -> Distance:
@@ -56,13 +64,19 @@ def _earth_mover(definition: str, *, squared: bool) -> Distance:
         partial(pairwise_earth_mover_distance, squared=squared),
         search=partial(search_earth_mover, squared=squared),
         known=known_pairs,
+        version=2,
         equal_points=True,
         cost=250,
+        paired=partial(earth_mover_distance, squared=squared),
     )
 
 
 DISTANCES = {
-    "cd": Distance("Chamfer, squared distances, mean over points, both directions added", pairwise_chamfer_distance),
+    "cd": Distance(
+        "Chamfer, squared distances, mean over points, both directions added",
+        pairwise_chamfer_distance,
+        paired=chamfer_distance,
+    ),
     "emd": _earth_mover("EMD, mean distance under the optimal one-to-one assignment, exact", squared=False),
     "emd_squared": _earth_mover("EMD², mean squared distance under the assignment optimal for it, exact", squared=True),
 }

@@ -22,7 +22,7 @@ def remarks(
         values: The scores, of which the shares outside JSD's ball are looked at.
     """
     found = [*_of_sizes(len(generated), len(reference)), *_of_scales(generated, reference)]
-    for name, d in list(distances.items())[:1]:  # a distance of 0 is 0 under all of them
+    for name, d in list(distances.items())[:1]:  # twins under one are twins under the others, as a rule
         found += _of_twins(name, d)
     for key, whose in (("share_outside_ball", "generated"), ("reference_share_outside_ball", "reference")):
         if values.get(key, 0) > 0:

@@ -94,7 +94,7 @@ def one_nearest_neighbor_accuracy(d_ss: Tensor, d_sr: Tensor, d_rr: Tensor, *, a
         d_sr: Distances (S, R) of generated to reference.
         d_rr: Distances (R, R) among the references; the diagonal is not looked at.
         allow_unequal: Take S ≠ R. Two equal distributions then score
-            (S (S − 1) + R (R − 1)) / ((S + R) (S + R − 1)), which is above 50 %.
+            (S (S − 1) + R (R − 1)) / ((S + R) (S + R − 1)) on average, the more above 50 % the more S and R differ.
 
     Returns:
         Scalar float64 in [0, 1].

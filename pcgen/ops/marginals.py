@@ -6,6 +6,7 @@ from torch import Tensor
 from pcgen.ops._checks import check_same_size, checked_pair
 
 SAFETY = 1 - 1e-9  # sums of thousands of float64 are good to 1e-12
+SLACK = 1e-14  # of the clouds' reach: what rounding may add to a displacement, which shows only between near twins
 CLOUDS_AT_ONCE = 512  # of a's marginals against all of b's
 
 
@@ -25,7 +26,8 @@ def pairwise_marginal_bound(a: Tensor, b: Tensor, *, squared: bool = False, fram
         frames: Orthonormal frames to try, the first that of the coordinates.
 
     Returns:
-        (S, R) float64 (float32 where the device has no other), without gradient.
+        (S, R) float64, on the CPU where the device has no float64 (mps), without gradient. 0 for clouds that are apart
+        by less than rounding.
 
     Raises:
         DataError: If shapes, dtypes or devices do not fit, or the clouds differ in size.
@@ -37,14 +39,17 @@ def pairwise_marginal_bound(a: Tensor, b: Tensor, *, squared: bool = False, fram
     """
     a, b = checked_pair(a.detach(), b.detach(), ("a", "b"), batched=False)
     check_same_size(a, b, ("a", "b"))
-    wide = torch.float32 if a.device.type == "mps" else torch.float64
-    centre = b.to(wide).mean((0, 1))
-    a, b = a.to(wide) - centre, b.to(wide) - centre
+    home = "cpu" if a.device.type == "mps" else a.device
+    a, b = a.to(home).double(), b.to(home).double()
+    centre = b.mean((0, 1)) if len(b) else 0
+    a, b = a - centre, b - centre
     best = a.new_zeros(len(a), len(b))
     for frame in _frames(frames).to(a):
         squares = sum(_marginal_cost(a @ axis, b @ axis, squared) for axis in frame)
         best = torch.maximum(best, torch.as_tensor(squares))
-    return (best if squared else best.sqrt()) * SAFETY
+    slack = SLACK * torch.maximum(_reach(a)[:, None], _reach(b))
+    bound = (best.sqrt() - slack).clamp(min=0) * SAFETY
+    return bound.square() if squared else bound
 
 
 def _marginal_cost(a: Tensor, b: Tensor, squared: bool) -> Tensor:
@@ -55,6 +60,11 @@ def _marginal_cost(a: Tensor, b: Tensor, squared: bool) -> Tensor:
         norm = torch.cdist(some, b, p=2.0 if squared else 1.0, compute_mode="donot_use_mm_for_euclid_dist")
         rows.append(norm.square() / n if squared else (norm / n).square())
     return torch.cat(rows) if rows else a.new_zeros(0, len(b))
+
+
+def _reach(clouds: Tensor) -> Tensor:
+    """Give the largest distance from the origin in each of (S, N, 3)."""
+    return torch.linalg.vector_norm(clouds, dim=2).amax(1)
 
 
 def _frames(count: int) -> Tensor:

@@ -21,7 +21,7 @@ from pcgen.errors import ConfigurationError
 from pcgen.metrics import Scores, draw, evaluate_sets, pairs
 from pcgen.metrics.extractors import save_extractor
 from pcgen.nets import PointNetEncoder
-from pcgen.ops import chamfer_distance, pairwise_chamfer_distance
+from pcgen.ops import chamfer_distance, earth_mover_distance, pairwise_chamfer_distance
 
 N = 16
 KEYS = ("mmd_cd", "cov_cd", "1nna_cd", "jsd", "share_outside_ball", "reference_share_outside_ball")
@@ -310,6 +310,20 @@ class TestReconstructionQuality:
             assert float(rows[-1][f"{split}/chamfer"]) == pytest.approx(expected, rel=1e-5)
             assert 0 <= float(rows[-1][f"{split}/own_reconstruction_coverage"]) <= 1
             assert float(rows[-1][f"{split}/reconstruction_coverage"]) <= 1
+
+    def test_logs_the_distances_that_are_asked_for(self, tmp_path):
+        callback = ReconstructionQuality(
+            num_clouds=5, coverage=False, distances=["emd", "emd_squared"], sinkhorn_blur=0.2
+        )
+        model, data = Tiny(), Blobs()
+        (logged,) = trainer(tmp_path, callback).validate(model, datamodule=data, verbose=False)
+        x = data.take("val", 5).x
+        expected = earth_mover_distance(x, model.reconstruct(x)).mean().item()
+        assert logged["val/emd"] == pytest.approx(expected, rel=1e-5)
+        assert {"train/emd", "train/emd_squared", "val/emd_squared", "val/sinkhorn_0.2"} <= set(logged)
+        assert "val/chamfer" not in logged
+        with pytest.raises(ConfigurationError, match="there is no distance emc"):
+            ReconstructionQuality(distances=["emc"])
 
     @pytest.mark.parametrize(("every", "epochs"), [(3, ["2", "3"]), (0, ["3"]), (1, ["0", "1", "2", "3"])])
     def test_the_final_weights_are_scored_once_whatever_their_epoch(self, tmp_path, every, epochs):

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from pcgen.errors import ConfigurationError, DataError
+from pcgen.losses.sinkhorn import sinkhorn_divergence
 from pcgen.metrics import GenerationScores, ReconstructionScores, evaluate_sets
 from pcgen.metrics import functional as F
-from pcgen.ops import chamfer_distance
+from pcgen.ops import chamfer_distance, pairwise_earth_mover_distance
 
 
 def clouds(n, seed, points=24):
@@ -39,6 +41,38 @@ def test_reconstruction_scores_are_the_functions():
     assert plain(only) == {"chamfer": values["chamfer"]}  # the order does not show
 
 
+def test_distances_of_reconstructions():
+    x = clouds(5, 0)
+    y = x.flip(1) + 0.3 * clouds(5, 1)
+    metric = ReconstructionScores(distances=["emd", "emd_squared", "cd"], sinkhorn_blur=0.1, coverage=False)
+    metric.update(x[:2], y[:2])
+    metric.update(x[2:], y[2:])
+    values = plain(metric)
+    assert list(values) == metric.names == ["emd", "emd_squared", "chamfer", "sinkhorn_0.1"]
+    cost = torch.cdist(x.double(), y.double())
+    for name, matrices in {"emd": cost, "emd_squared": cost**2}.items():
+        best = [c[linear_sum_assignment(c.numpy())].mean().item() for c in matrices]
+        assert values[name] == pytest.approx(sum(best) / 5, rel=1e-6)
+    alone = [sinkhorn_divergence(x[i : i + 1], y[i : i + 1], blur=0.1).item() for i in range(5)]
+    assert values["sinkhorn_0.1"] == pytest.approx(sum(alone) / 5, rel=1e-12)
+    with pytest.raises(DataError, match="24 points a cloud and y 23"):
+        metric.update(x, y[:, 1:])
+    assert plain(metric) == values  # a refused batch leaves nothing behind
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"distances": ["emc"]}, "no distance emc of data to reconstructions; there is cd, emd, emd_squared"),
+        ({"distances": []}, "distances is empty"),
+        ({"sinkhorn_blur": 0.0}, "blur is 0"),
+    ],
+)
+def test_distances_of_reconstructions_that_are_none(arguments, said):
+    with pytest.raises(ConfigurationError, match=said):
+        ReconstructionScores(**arguments)
+
+
 def test_generation_scores_are_those_of_the_evaluation():
     s, r = clouds(10, 0), clouds(10, 1, points=30)
     metric = GenerationScores()
@@ -46,6 +80,9 @@ def test_generation_scores_are_those_of_the_evaluation():
     metric.update(reference=r[9:])
     metric.update(generated=s[4:])
     assert plain(metric) == evaluate_sets(s, r, draws=0).values
+    swapped = GenerationScores(both_orientations=True, distances=["emd"], radius=None)
+    swapped.update(generated=s, reference=r[:, :24])
+    assert plain(swapped)["mmd_emd_swapped"] == F.minimum_matching_distance(pairwise_earth_mover_distance(r[:, :24], s))
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
@@ -103,13 +140,15 @@ def clouds(n, seed, points=24):
 
 def results(n, mine):
     x, y, r = clouds(n, 0), clouds(n, 0) + 0.05 * clouds(n, 1), clouds(n, 2, points=30)
-    pairs, sets = ReconstructionScores(), GenerationScores(distances=["cd", "searched"])
+    pairs = ReconstructionScores(distances=["cd", "emd"])
+    sets, equal = GenerationScores(distances=["cd", "searched"]), GenerationScores(distances=["emd"], radius=None)
     if len(x[mine]):
         pairs.update(x[mine], y[mine])
         for row in y[mine].split(2):
             sets.update(generated=row)
         sets.update(reference=r[mine])
-    return {k: v.item() for k, v in {**pairs.compute(), **sets.compute()}.items()}
+        equal.update(generated=y[mine], reference=r[mine, :24])
+    return {k: v.item() for k, v in {**pairs.compute(), **sets.compute(), **equal.compute()}.items()}
 
 cuts = [0, 7, 9, 11][:size] + [11]
 print(json.dumps({
@@ -134,10 +173,11 @@ dist.destroy_process_group()
 def expected(n):
     x, r = clouds(n, 0), clouds(n, 2, points=30)
     y = x + 0.05 * clouds(n, 1)
-    values = ReconstructionScores(), GenerationScores()
+    values = ReconstructionScores(distances=["cd", "emd"]), GenerationScores()
     values[0].update(x, y)
     values[1].update(generated=y, reference=r)
-    both = {**plain(values[0]), **plain(values[1])}
+    equal = evaluate_sets(y, r[:, :24], distances=["emd"], radius=None, draws=0).values
+    both = {**plain(values[0]), **plain(values[1]), **equal}
     return both | {k.replace("_cd", "_searched"): v for k, v in both.items() if k.endswith("_cd")}
 
 

@@ -1,6 +1,8 @@
 """The search gives, from few pairs, to the last bit the scores of all pairs."""
 
+import random
 from functools import partial
+from itertools import permutations
 
 import pytest
 import torch
@@ -113,6 +115,70 @@ def test_shares_put_together_are_the_whole(ranks):
     parts = [search_earth_mover(a, b, squared=False, share=(rank, ranks)) for rank in range(ranks)]
     merged = [torch.stack([part[k] for part in parts]).amax(0) for k in range(3)]
     assert_same_answers(parts[0]._replace(ss=merged[0], sr=merged[1], rr=merged[2]), *exhaustive(a, b, squared=False))
+
+
+def tied(k, n, generator):
+    """Clouds of few places, so that most distances occur several times."""
+    return torch.rand(k, n, 3, dtype=torch.float64, generator=generator).mul(3).floor()
+
+
+def twin_of(cloud, generator, moved):
+    """The same points in another order, one of them moved."""
+    twin = cloud[torch.randperm(len(cloud), generator=generator)]
+    twin[0] += moved
+    return twin
+
+
+def by_permutations(a, b, squared):
+    n = a.shape[1]
+    out = torch.zeros(len(a), len(b), dtype=torch.float64)
+    for i, x in enumerate(a):
+        for j, y in enumerate(b):
+            cost = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist") ** (2 if squared else 1)
+            out[i, j] = min(cost[torch.arange(n), torch.tensor(p)].mean() for p in permutations(range(n)))
+    return out
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_ties_and_near_twins_in_small_sets(seed):
+    draw, generator = random.Random(seed), torch.Generator().manual_seed(seed)
+    n, S, R, K = draw.randint(1, 10), draw.randint(1, 8), draw.randint(1, 8), draw.randint(1, 8)
+    squared, dtype = draw.random() < 0.5, draw.choice([torch.float32, torch.float64])
+    a, b, oracle = (tied(k, n, generator) for k in (S, R, K))
+    moved = draw.choice([0.0, 1e-7, 1e-13])
+    b[0], oracle[-1] = twin_of(a[-1], generator, moved), twin_of(b[-1], generator, moved)
+    a[0], b[-1] = twin_of(a[-1], generator, moved), twin_of(b[0], generator, moved)
+    a, b, oracle = a.to(dtype), b.to(dtype), oracle.to(dtype)
+    known, of_ranks = known_pairs(b, {}), [known_pairs(b, {}) for _ in range(3)]
+    for generated in (a, oracle, a):
+        want = exhaustive(generated, b, squared)
+        found = search_earth_mover(generated, b, squared=squared, known=known)
+        known = known_pairs(b, known.to_tensors())
+        parts = [
+            search_earth_mover(generated, b, squared=squared, known=mine, share=(rank, 3))
+            for rank, mine in enumerate(of_ranks)
+        ]
+        merged = found._replace(**{k: torch.stack([getattr(p, k) for p in parts]).amax(0) for k in ("ss", "sr", "rr")})
+        for answer in (found, merged):
+            assert_same_answers(answer, *want)
+            for got, whole in zip(answer[:3], want, strict=True):
+                assert (got <= whole).all()
+                twins = [(d.clone().fill_diagonal_(1) == 0).any(1) for d in (got, whole)]
+                assert got is answer.sr or torch.equal(*twins)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_small_clouds_against_all_permutations(squared):
+    generator = torch.Generator().manual_seed(3)
+    a, b = tied(5, 4, generator), tied(4, 4, generator)
+    found = search_earth_mover(a, b, squared=squared)
+    want = [by_permutations(*pair, squared) for pair in ((a, a), (a, b), (b, b))]
+    torch.testing.assert_close(matching_distances(found.sr), matching_distances(want[1]), rtol=1e-12, atol=0)
+    rounded = [m.round(decimals=9) for m in want]  # sums in another order part ties
+    searched = [m.round(decimals=9) for m in found[:3]]
+    for got, whole in zip(neighbor_agreement(*searched), neighbor_agreement(*rounded), strict=True):
+        assert torch.equal(got, whole)
+    assert torch.equal(covered_references(searched[1]), covered_references(rounded[1]))
 
 
 def test_progress_ends_at_all_pairs_and_never_goes_back():

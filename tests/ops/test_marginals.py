@@ -65,6 +65,20 @@ def test_a_translation_is_found_exactly():
     )
 
 
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("places", range(5, 17))
+def test_rounding_does_not_lift_the_bound_of_near_twins(places, squared):
+    generator = torch.Generator().manual_seed(places)
+    x = torch.rand(6, 48, 3, dtype=torch.float64, generator=generator)
+    y = x.clone()
+    y[:, 7] += 10.0**-places
+    moved = (y - x)[:, 7].norm(dim=1)  # one point of 48, in double without rounding
+    y = y[:, torch.randperm(48, generator=generator)]
+    bound = pairwise_marginal_bound(x, y, squared=squared).diagonal()
+    assert (bound <= (moved.square() if squared else moved) / 48).all()
+    assert (pairwise_marginal_bound(x, x.flip(1), squared=squared).diagonal() == 0).all()
+
+
 def test_sizes_must_agree():
     with pytest.raises(DataError, match=r"5 points a cloud and b 6"):
         pairwise_marginal_bound(torch.rand(1, 5, 3), torch.rand(1, 6, 3))
