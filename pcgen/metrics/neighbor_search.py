@@ -153,7 +153,7 @@ class _Search:
             # The other set first: what is nearest there decides how much of its own a cloud must look at.
             across = pairs & self.other
             picked = self._picked(across if across.any() else pairs, count)
-            self._solve(picked, tolerance, _Sum(begun, lambda done, of=expected: report(done / of)))
+            self._solve(picked, tolerance, _Sum(begun, expected, report))
         report(1.0)
 
     def _open(self) -> Tensor:
@@ -203,14 +203,14 @@ class _Search:
 
 
 class _Sum:
-    """Adds up what is done."""
+    """Reports, as assignments are done, their share of those that are expected."""
 
-    def __init__(self, begun: int, report: Callable[[int], None]) -> None:
-        self.done, self.report = begun, report
+    def __init__(self, begun: int, expected: int, report: Callable[[float], None]) -> None:
+        self.done, self.expected, self.report = begun, expected, report
 
     def __call__(self, more: int) -> None:
         self.done += more
-        self.report(self.done)
+        self.report(self.done / self.expected)
 
 
 def _dtype(clouds: Tensor) -> torch.dtype:

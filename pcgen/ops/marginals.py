@@ -21,7 +21,7 @@ def pairwise_marginal_bound(a: Tensor, b: Tensor, *, squared: bool = False, fram
 
     Args:
         a: (S, N, 3), float32 or float64.
-        b: (R, N, 3).
+        b: (R, N, 3); the same tensor as a for the distances within a set, which are prepared once.
         squared: Bound the mean squared distance.
         frames: Orthonormal frames to try, the first that of the coordinates.
 
@@ -37,25 +37,28 @@ def pairwise_marginal_bound(a: Tensor, b: Tensor, *, squared: bool = False, fram
         >>> pairwise_marginal_bound(a, a + torch.tensor([3.0, 4.0, 0.0])).round(decimals=6)
         tensor([[5.]], dtype=torch.float64)
     """
+    same = a is b
     a, b = checked_pair(a.detach(), b.detach(), ("a", "b"), batched=False)
     check_same_size(a, b, ("a", "b"))
-    home = "cpu" if a.device.type == "mps" else a.device
-    a, b = a.to(home).double(), b.to(home).double()
-    centre = b.mean((0, 1)) if len(b) else 0
-    a, b = a - centre, b - centre
+    a, b = (x.cpu() if x.device.type == "mps" else x for x in (a, b))
+    centre = b.mean((0, 1), dtype=torch.float64)
+    b = b.double() - centre
+    a = b if same else a.double() - centre
     best = a.new_zeros(len(a), len(b))
     for frame in _frames(frames).to(a):
-        squares = sum(_marginal_cost(a @ axis, b @ axis, squared) for axis in frame)
+        squares = sum(_marginal_cost(a, b, axis, squared) for axis in frame)
         best = torch.maximum(best, torch.as_tensor(squares))
     slack = SLACK * torch.maximum(_reach(a)[:, None], _reach(b))
     bound = (best.sqrt() - slack).clamp(min=0) * SAFETY
     return bound.square() if squared else bound
 
 
-def _marginal_cost(a: Tensor, b: Tensor, squared: bool) -> Tensor:
-    """Give (S, R): the mean squared difference by rank, or the square of the mean difference, of (S, N) and (R, N)."""
-    a, b = a.sort(1).values, b.sort(1).values
-    n, rows = a.shape[1], []
+def _marginal_cost(a: Tensor, b: Tensor, axis: Tensor, squared: bool) -> Tensor:
+    """Give (S, R): the mean squared difference by rank along an axis, or the square of the mean difference."""
+    columns = (b @ axis).sort(1).values
+    a, b = columns if a is b else (a @ axis).sort(1).values, columns
+    n = a.shape[1]
+    rows: list[Tensor] = []
     for some in a.split(CLOUDS_AT_ONCE):
         norm = torch.cdist(some, b, p=2.0 if squared else 1.0, compute_mode="donot_use_mm_for_euclid_dist")
         rows.append(norm.square() / n if squared else (norm / n).square())
@@ -64,7 +67,8 @@ def _marginal_cost(a: Tensor, b: Tensor, squared: bool) -> Tensor:
 
 def _reach(clouds: Tensor) -> Tensor:
     """Give the largest distance from the origin in each of (S, N, 3)."""
-    return torch.linalg.vector_norm(clouds, dim=2).amax(1)
+    reach: Tensor = torch.linalg.vector_norm(clouds, dim=2).amax(1)
+    return reach
 
 
 def _frames(count: int) -> Tensor:
