@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pcgen.errors import ConfigurationError, DataError
-from pcgen.io.files import atomic
+from pcgen.io.files import atomic, existing
 from pcgen.metrics.bootstrap import Interval
+from pcgen.metrics.feature_scores import NAMES as OF_FEATURES
 from pcgen.metrics.protocol import Protocol
 from pcgen.metrics.tables import Row, ScoreTable
 
@@ -125,8 +126,9 @@ class Scores:
         Raises:
             DataError: If the file is missing or something else.
         """
+        there = existing(path)
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+            return cls.from_json(there.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: {error}") from error
 
@@ -155,14 +157,27 @@ def compared(rows: Mapping[str, Scores], *, ignore: Collection[str] = ()) -> Sco
             rows[first].protocol.require_same(rows[other].protocol, ignore=ignore)
         except ConfigurationError as error:
             raise ConfigurationError(f"{first} and {other}: {error}") from error
-    shown: dict[str, Row] = {name: (result.values, result.intervals) for name, result in rows.items()}
-    if oracle := next((result for result in rows.values() if result.oracle), None):  # one protocol, one oracle
-        shown[ORACLE] = (oracle.oracle, oracle.oracle_intervals)
     whole = rows[first].protocol
-    differing = {field for other in others for field in whole.differences(rows[other].protocol)}
-    note = f" (but for {', '.join(sorted(differing))}, which differ)" if differing else ""
-    remarks = [f"{name}: {remark}" for name, result in rows.items() for remark in result.remarks]
-    return ScoreTable(shown, (whole.describe() + note, *remarks), whole.extractor)
+    notes = [note for other in others for note in _how_different(first, other, whole, rows[other].protocol)]
+    shown: dict[str, Row] = {name: (result.values, result.intervals) for name, result in rows.items()}
+    with_oracle = [name for name, result in rows.items() if result.oracle]
+    for name in with_oracle if notes else with_oracle[:1]:  # one protocol, one oracle
+        shown[f"{name}: {ORACLE}" if notes else ORACLE] = (rows[name].oracle, rows[name].oracle_intervals)
+    if len({result.protocol.extractor for result in rows.values()}) > 1:
+        shown = {name: (_without_features(values), ends) for name, (values, ends) in shown.items()}
+        notes.append("FPD and KID are left out: the features of different extractors have nothing in common")
+    notes += [f"{name}: {remark}" for name, result in rows.items() for remark in result.remarks]
+    return ScoreTable(shown, (whole.describe(), *notes), whole.extractor)
+
+
+def _how_different(first: str, other: str, one: Protocol, another: Protocol) -> list[str]:
+    """Say in what a protocol that may differ differs."""
+    fields = [f"{name} {theirs!r} instead of {mine!r}" for name, (mine, theirs) in one.differences(another).items()]
+    return [f"{other} differs from {first}: {'; '.join(fields)}"] if fields else []
+
+
+def _without_features(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if name not in OF_FEATURES}
 
 
 def _check_format(found: Any) -> None:

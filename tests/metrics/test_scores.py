@@ -10,6 +10,7 @@ import pytest
 
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.metrics import Protocol, Scores, ball_radius, compare, data_name
+from pcgen.metrics.scores import compared
 
 
 def protocol(**others):
@@ -205,3 +206,23 @@ def test_no_region_is_shown_of_data_that_were_not_normalised():
     text = protocol(normalization={"scope": "none", "region": "ball", "radius": 1.0}).describe()
     assert "normalization none," in text
     assert "radius" not in text
+
+
+def test_what_may_differ_is_told_and_features_of_two_networks_never_share_a_column():
+    one = scores(values={"mmd_cd": 0.1, "fpd": 1.0, "kid": 0.5}, protocol=protocol(extractor="a:1, up z"))
+    two = scores(values={"mmd_cd": 0.2, "fpd": 9.0, "kid": 0.6}, protocol=protocol(extractor="b:2, up z"))
+    content = compared({"one": one, "two": two}, ignore=("extractor",))
+    assert content.notes[1] == "two differs from one: extractor 'b:2, up z' instead of 'a:1, up z'"
+    assert "mmd_cd" in content.names
+    assert not {"fpd", "kid"} & set(content.names)
+    assert [name for name in content.rows if "oracle" in name] == [
+        "one: oracle (training data)",
+        "two: oracle (training data)",
+    ]
+    assert "fpd" in compared({"one": one, "again": one}).names
+
+
+def test_a_missing_file_is_named_once(tmp_path):
+    with pytest.raises(DataError, match=r"nothing.json does not exist") as caught:
+        Scores.load(tmp_path / "nothing.json")
+    assert "Errno" not in str(caught.value)
