@@ -47,6 +47,10 @@ class Row(NamedTuple):
 class SetEvaluator:
     """Scores any number of sets against one reference, whose own distances are computed once.
 
+    Memory beside the clouds, measured at 8192 points on a CPU: the distances of all pairs (about 50 B a pair under the
+    earth mover's distances, 4 B under Chamfer), 50 B a point for the former's bounds and 25 MB for its solver, 30 MB
+    for Chamfer, 80 kB a cloud for the Jensen-Shannon divergence, and 130 MB for the extractor.
+
     Args:
         reference: Clouds (R, M, 3), on the device where the work is to be done.
         distances: Short names from `DISTANCES`.

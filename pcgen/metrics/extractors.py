@@ -35,6 +35,8 @@ SHIPPED = {
     "pointnet-modelnet10-v1": "46a85ca74967c873adf616e5af75c36c4f3a7f9191f3a15a33fe0693b865e62c",
 }
 FORMAT = 1
+BATCH = 64  # data
+POINTS = 1 << 17  # of a batch of clouds: at 2048 a cloud 64 of them, about 130 MB
 REACH = (0.6, 3.0)  # times the stated radius: how far a set of clouds of that radius may reach, a box's corners too
 
 
@@ -100,7 +102,7 @@ class Extractor:
         *,
         radius: float | None = None,
         up_axis: int | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
         progress: Callable[[float, float | None], None] | None = None,
     ) -> Tensor:
         """Give the features of many data, a batch at a time; clouds are first brought to what the network knows.
@@ -114,7 +116,7 @@ class Extractor:
             radius: Of the ball that the clouds were normalised to; None says that of the network's training.
             up_axis: Of the clouds, 0, 1 or 2; None says that of the network's training. The axes are turned in their
                 order, so that no shape becomes its mirror image.
-            batch_size: Data a batch; bounds memory.
+            batch_size: Data a batch; bounds memory. None: 64, and fewer of clouds of more than 2048 points.
             progress: Told how many are done and of how many.
 
         Returns:
@@ -124,9 +126,11 @@ class Extractor:
             DataError: If the shape is wrong or a value is not finite.
             ConfigurationError: If radius or up_axis are not such, or are stated of images.
         """
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise ConfigurationError(f"batch_size is {batch_size}; it must be at least 1")
         adapt = self._adapter(x, radius, up_axis)
+        if batch_size is None:
+            batch_size = BATCH if x.ndim != 3 else min(BATCH, max(1, POINTS // x.shape[1]))
         parts = [torch.empty(0, self.num_features, device=x.device)]
         for start in range(0, len(x), batch_size):
             parts.append(self(adapt(x[start : start + batch_size])))
@@ -147,19 +151,21 @@ class Extractor:
             raise ConfigurationError(f"radius is {radius}; it is that of the ball which the clouds were normalised to")
         if up_axis not in (0, 1, 2):
             raise ConfigurationError(f"up_axis is {up_axis}; it is 0, 1 or 2")
-        self._warn_of_reach(x, radius)
+        if said := reach_remark(x, radius, self.name):
+            warnings.warn(said, stacklevel=3)
         scale, shift = trained["radius"] / radius, trained["up_axis"] - up_axis
         return lambda part: part.float().roll(shift, dims=2) * scale
 
-    def _warn_of_reach(self, x: Tensor, radius: float) -> None:
-        """Tell the user of clouds that cannot be of the stated radius: their features mean little."""
-        reach = max((float(part.float().norm(dim=2).max()) for part in x.split(256) if len(part)), default=radius)
-        if math.isfinite(reach) and not REACH[0] * radius <= reach <= REACH[1] * radius:
-            warnings.warn(
-                f"the clouds reach {reach:.4g} from the origin and are said to be of radius {radius:.4g}: state their "
-                f"radius, or normalise them, or the features of {self.name} mean little",
-                stacklevel=4,
-            )
+
+def reach_remark(clouds: Tensor, radius: float, name: str) -> str:
+    """Say that clouds (K, N, 3) cannot be of the stated radius, so that an extractor's features mean little; or ""."""
+    reach = max((float(part.float().norm(dim=2).max()) for part in clouds.split(256) if len(part)), default=radius)
+    if not math.isfinite(reach) or REACH[0] * radius <= reach <= REACH[1] * radius:
+        return ""
+    return (
+        f"the clouds reach {reach:.4g} from the origin and are said to be of radius {radius:.4g}: state their "
+        f"radius, or normalise them, or the features of {name} mean little"
+    )
 
 
 def extractor(name: str | Path) -> Extractor:

@@ -1,5 +1,6 @@
 """Fréchet and kernel distance of any number of sets of clouds to one reference, by a named extractor's features."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ class ReferenceFeatures:
         self.extractor, self.radius, self.store = found, radius, store
         self.up_axis: int = found.card["input"]["up_axis"] if up_axis is None else up_axis
         self.features = self._features(reference)
+        self._reach = self._reach_remark("reference", reference)
 
     @property
     def identity(self) -> str:
@@ -72,14 +74,21 @@ class ReferenceFeatures:
             "fpd": sides[0].frechet_distance(sides[1]).item(),
             "kid": kernel_distance(features, self.features, subsets=0).value.item(),
         }
+        said = tuple(filter(None, (self._reach_remark("generated", generated), self._reach)))
         if fewest > self.extractor.num_features:
-            return values, ()
+            return values, said
         ranks = " and ".join(f"rank {side.rank} of {side.count} clouds" for side in sides)
         remark = (
             f"FPD from fewer clouds than the {self.extractor.num_features} features ({ranks}): the covariance is "
             "singular and the distance biased upwards; compare it with FPD of as many clouds alone"
         )
-        return values, (remark,)
+        return values, (*said, remark)
+
+    def _reach_remark(self, whose: str, clouds: Tensor) -> str:
+        from pcgen.metrics.extractors import reach_remark
+
+        said = reach_remark(clouds, self.radius, self.extractor.name)
+        return f"FPD and KID of the {whose} clouds: {said}" if said else ""
 
     def _features(self, clouds: Tensor) -> Tensor:
         how = {"radius": self.radius, "up_axis": self.up_axis, "device": clouds.device.type}
@@ -92,7 +101,9 @@ class ReferenceFeatures:
         kept = self.store.get(key, right) if self.store is not None else None
         if kept is not None:
             return kept["x"]
-        x = self.extractor.features(clouds, radius=self.radius, up_axis=self.up_axis).cpu()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "the clouds reach")  # a remark says so, of kept features too
+            x = self.extractor.features(clouds, radius=self.radius, up_axis=self.up_axis).cpu()
         if self.store is not None:
             self.store.put(key, {"x": x})
         return x

@@ -56,6 +56,7 @@ def quantity(name: str, extractor: str | None = None) -> Quantity:
         "share": Quantity("outside ball", "", 100, 2, "%"),
         "reference": Quantity("reference outside ball", "", 100, 2, "%"),
         "chamfer": Quantity("Chamfer", "↓", 1000, 3, "×10³"),
+        "emd": Quantity("EMD²", "↓", 1000, 3, "×10³") if distance else Quantity("EMD", "↓", 100, 3, "×10²"),
         "reconstruction": Quantity("covered by reconstructions", "↑", 100, 1, "%"),
         "own": Quantity("by their own", "↑", 100, 1, "%"),
     }

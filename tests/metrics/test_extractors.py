@@ -172,6 +172,19 @@ def test_clouds_of_another_size_than_stated_keep_it_and_a_warning_says_so(saved)
         net.features(1.7 * x)  # a box's corners
 
 
+def test_clouds_of_many_points_are_taken_a_few_at_a_time(saved, monkeypatch):
+    net, sizes = extractor(saved[0]), []
+
+    def counted(self, x):
+        sizes.append(len(x))
+        return x.new_zeros(len(x), self.num_features)
+
+    monkeypatch.setattr(type(net), "__call__", counted)
+    for x in torch.rand(70, 8, 3), torch.rand(5, 65_536, 3), torch.rand(2, 200_000, 3):
+        net.features(x / 3)
+    assert sizes == [64, 6, 2, 2, 1, 1, 1]
+
+
 def test_progress_is_told(saved):
     told = []
     extractor(saved[0]).features(balls(7), batch_size=3, progress=lambda done, total: told.append((done, total)))

@@ -74,6 +74,22 @@ def test_fewer_clouds_than_features_are_remarked_upon_with_the_rank():
     assert "fewer clouds than the 4 features (rank 2 of 3 clouds and rank 2 of 3 clouds)" in remark
 
 
+def test_clouds_of_another_size_than_stated_are_remarked_upon_also_when_their_features_are_kept(tmp_path, recwarn):
+    for _ in range(2):
+        found = evaluate_sets(
+            5 * clouds(300, 0),
+            clouds(300, 1),
+            distances=[],
+            draws=0,
+            extractor="pointnet-modelnet10-v1",
+            store=Store(tmp_path),
+        )
+        said = [remark for remark in found.remarks if "mean little" in remark]
+        assert len(said) == 1
+        assert said[0].startswith("FPD and KID of the generated clouds: the clouds reach 5 from the origin")
+    assert not [w for w in recwarn if "mean little" in str(w.message)]  # once is enough
+
+
 def test_one_cloud_has_no_covariance():
     found = evaluate_sets(clouds(1, 0), clouds(1, 1), draws=0, extractor=Moments())
     assert "fpd" not in found.values

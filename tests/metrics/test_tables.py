@@ -28,6 +28,8 @@ def rendered(content, width=80):
 @pytest.mark.parametrize(
     ("name", "head"),
     [
+        ("emd", "EMD ×10² ↓"),
+        ("emd_squared", "EMD² ×10³ ↓"),
         ("mmd_cd", "MMD-CD ×10³ ↓"),
         ("mmd_emd", "MMD-EMD ×10² ↓"),
         ("mmd_emd_squared", "MMD-EMD² ×10³ ↓"),
