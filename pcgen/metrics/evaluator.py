@@ -157,13 +157,13 @@ class SetEvaluator:
         notes = (*remarks(generated, self.reference, distances, values), *of_features)
         return Row(values, intervals, pairs, notes)
 
-    def checked(self, generated: Tensor) -> Tensor:
+    def checked(self, generated: Tensor, whose: str = "generated") -> Tensor:
         """Give clouds (S, N, 3) on the reference's device and of its dtype, or refuse them as `measure` does."""
-        generated = _checked("generated", generated).to(self.reference)
+        generated = _checked(whose, generated).to(self.reference)
         S, R = len(generated), len(self.reference)
         if S != R and not self.allow_unequal:
             raise ConfigurationError(
-                f"{S} generated clouds against {R} references: 1-NNA wants as many of each; draw {R}, or allow unequal"
+                f"{S} {whose} clouds against {R} references: 1-NNA wants as many of each; draw {R}, or allow unequal"
             )
         self.matrices.check(generated)
         return generated
@@ -196,7 +196,13 @@ class SetEvaluator:
             distances: From `compare`, if that was called already.
             progress: As in `measure`, of both sets.
             **known: Fields of the protocol that only the caller knows.
+
+        Raises:
+            DataError: As `measure`, of either set.
+            ConfigurationError: Likewise.
         """
+        if oracle is not None:
+            oracle = self.checked(oracle, "oracle")  # before the work on the other set
         rows = 1 if oracle is None else 2
         row = self.measure(generated, distances=distances, progress=_share(progress, 0, rows))
         beside = None if oracle is None else self.measure(oracle, progress=_share(progress, 1, rows))

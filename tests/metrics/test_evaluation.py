@@ -135,3 +135,14 @@ def test_evaluation_is_imported_without_what_only_trainers_need():
     code = "import sys, pcgen.metrics.evaluation; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert not {"torchmetrics", "scipy", "matplotlib", "numba", "h5py", "rich"} & set(loaded)
+
+
+def test_an_oracle_that_is_none_is_named_before_any_work(monkeypatch):
+    x = torch.rand(6, 12, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    monkeypatch.setattr(SetEvaluator, "compare", lambda *_, **__: pytest.fail("worked"))
+    bad = x.clone()
+    bad[2, 0, 0] = torch.nan
+    with pytest.raises(DataError, match="1 of the 6 oracle clouds hold NaN"):
+        evaluate_sets(x, x, oracle=bad)
+    with pytest.raises(ConfigurationError, match="5 oracle clouds against 6 references"):
+        evaluate_sets(x, x, oracle=x[:5])
