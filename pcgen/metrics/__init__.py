@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pcgen.metrics.extractors import extractor as extractor
     from pcgen.metrics.features import FeatureExtractor as FeatureExtractor
     from pcgen.metrics.features import FrechetDistance as FrechetDistance
+    from pcgen.metrics.features import GivenFeatures as GivenFeatures
     from pcgen.metrics.features import KernelDistance as KernelDistance
     from pcgen.metrics.kernel_distance import KernelDistances as KernelDistances
     from pcgen.metrics.latent import KLPerDimension as KLPerDimension
@@ -37,6 +38,7 @@ _HOME = {
     "FeatureMoments": "moments",
     "FrechetDistance": "features",
     "GenerationScores": "clouds",
+    "GivenFeatures": "features",
     "KLPerDimension": "latent",
     "KernelDistance": "features",
     "KernelDistances": "kernel_distance",

@@ -203,7 +203,7 @@ def _certainty(rows: "np.ndarray") -> "np.ndarray":
     total = rows.sum(1, keepdims=True)
     p = np.divide(rows, total, out=np.zeros_like(rows), where=total > 0)
     entropy = -(p * np.log(p, out=np.zeros_like(p), where=p > 0)).sum(1)
-    return np.asarray(1 - entropy / max(np.log(rows.shape[1]), 1e-300) if rows.shape[1] > 1 else 1 - entropy)
+    return np.asarray(1 - entropy / np.log(max(rows.shape[1], 2)))  # of a single entry the entropy is 0
 
 
 def _predicted(

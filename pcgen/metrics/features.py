@@ -38,6 +38,30 @@ class FeatureExtractor(Protocol):
         """Give the features (B, d) of a batch (B, …)."""
 
 
+class GivenFeatures:
+    """Takes rows as features as they are: latents, for instance, whose kernel MMD² is wanted as a metric.
+
+    Args:
+        name: What the rows are, which becomes part of the score's name.
+        num_features: d.
+
+    >>> from pcgen.ops.kernels import InverseMultiquadratic
+    >>> latents = GivenFeatures("latents", 2)
+    >>> metric = KernelDistance(latents, prefix="MMD2", kernel=InverseMultiquadratic(), subsets=0)
+    >>> metric.update(torch.tensor([[0.0, 0.0], [1.0, 0.0]]), real=True)
+    >>> metric.update(torch.tensor([[0.0, 2.0], [1.0, 2.0]]), real=False)
+    >>> round(metric.compute()["MMD2(latents)"].item(), 4)  # ½ + ½ − 2 (1/5 + 1/6)/2
+    0.6333
+    """
+
+    def __init__(self, name: str, num_features: int) -> None:
+        self.name, self.num_features = name, num_features
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Give the rows (B, d) themselves."""
+        return x
+
+
 class _FeatureMetric(Metric):
     """Has an extractor that is nobody's submodule: it would leak into every checkpoint's state dict."""
 

@@ -10,10 +10,11 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import cdist
 from torch import nn
 
 from pcgen.errors import ConfigurationError, DataError
-from pcgen.metrics import FeatureExtractor, FeatureMoments, FrechetDistance, KernelDistance
+from pcgen.metrics import FeatureExtractor, FeatureMoments, FrechetDistance, GivenFeatures, KernelDistance
 from pcgen.metrics import kernel_distance as kernel_distance_module
 from pcgen.metrics.kernel_distance import kernel_distance
 from pcgen.ops import InverseMultiquadratic, frechet_distance, kernel_mmd2
@@ -197,6 +198,19 @@ def test_kernel_distance_is_the_functions():
     assert values["KPD(pool-v1)"].item() == pytest.approx(kernel_mmd2(a, b, kernel=kernel, unbiased=True).item())
     expected = kernel_distance(a, b, kernel=kernel, subsets=4, subset_size=20)
     assert values["KPD(pool-v1) subset mean"].item() == pytest.approx(expected.mean.item(), rel=1e-9)
+
+
+def test_kernel_mmd_of_latents_is_a_metric():
+    x, y = rows(30, 3, 0, 1.0), rows(20, 3, 1, 1.5)
+    metric = KernelDistance(GivenFeatures("z", 3), prefix="MMD2", kernel=InverseMultiquadratic(), subsets=0)
+    for part in x.float().split(7):
+        metric.update(part, real=False)
+    metric.update(y.float(), real=True)
+    k = [1 / (1 + cdist(a.float(), b.float(), "sqeuclidean")) for a, b in ((x, x), (y, y), (x, y))]
+    expected = (k[0].sum() - 30) / (30 * 29) + (k[1].sum() - 20) / (20 * 19) - 2 * k[2].mean()
+    assert metric.compute()["MMD2(z)"].item() == pytest.approx(expected, rel=1e-9)
+    with pytest.raises(DataError, match="gave features"):
+        metric.update(x[:, :2], real=True)
 
 
 def test_real_chairs_against_torchmetrics(chairs):
