@@ -1,4 +1,4 @@
-"""Say where pcgen evaluate keeps the distances that it has computed, and how much; --clear removes them.
+"""Say where pcgen evaluate keeps distances and features that it has computed, and how much; --clear removes them.
 
 They lie in the user's cache folder; the environment variable PCGEN_CACHE moves them. Nothing is lost but the time of
 computing them again.

@@ -49,12 +49,12 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     add_normalize_argument(parser)
 
 
-def add_normalize_argument(parser: argparse.ArgumentParser) -> None:
-    """Declare how the clouds of a file are normalised."""
+def add_normalize_argument(parser: argparse.ArgumentParser, what: str = "the file") -> None:
+    """Declare how the clouds of `what` are normalised."""
     parser.add_argument(
         "--normalize",
         choices=["none", "ball", "box"],
-        help="bring each cloud of the file into the unit ball or box, or leave it as it is "
+        help=f"bring each cloud of {what} into the unit ball or box, or leave it as it is "
         "(default: as the model's training data were; without a model, none)",
     )
 

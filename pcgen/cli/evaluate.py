@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "emd_squared (mean squared distance under the one optimal for it); the last two want as many points in every "
         "cloud (default cd)",
     )  # fmt: skip
-    common.add_normalize_argument(parser)
+    common.add_normalize_argument(parser, "the reference")
     parser.add_argument(
         "--radius",
         type=float,
