@@ -1,6 +1,7 @@
 """What several verbs share: arguments, the model, its data, and where results go."""
 
 import argparse
+import os
 import sys
 import warnings
 from dataclasses import dataclass
@@ -65,6 +66,23 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--png", type=Path, help="draw them")
 
 
+def check_writable(option: str, path: Path | None) -> None:
+    """Refuse a file that could not be written, before any work is done for it.
+
+    Raises:
+        ConfigurationError: Naming the option and what is in the way.
+    """
+    if path is None or path == Path("-"):
+        return
+    if path.is_dir():
+        raise ConfigurationError(f"{option} {path} is a folder; name a file in it")
+    folder = next(p for p in path.absolute().parents if p.exists())
+    if not folder.is_dir():
+        raise ConfigurationError(f"{option} {path}: {folder} is a file, not a folder")
+    if not os.access(folder, os.W_OK):
+        raise ConfigurationError(f"{option} {path}: {folder} may not be written to; name another place")
+
+
 def check_outputs(arguments: argparse.Namespace) -> None:
     """Refuse a command without an output, or with one that cannot be written, before any work is done.
 
@@ -77,6 +95,8 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         raise ConfigurationError(f"--out {arguments.out}: clouds are written as {', '.join(CLOUD_SUFFIXES)}")
     if arguments.png is not None and arguments.png.suffix != ".png":
         raise ConfigurationError(f"--png {arguments.png}: the picture's name must end in .png")
+    check_writable("--out", arguments.out)
+    check_writable("--png", arguments.png)
 
 
 def load_model(arguments: argparse.Namespace, needs: str | None = None) -> "GenerativeModel":

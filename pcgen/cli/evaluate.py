@@ -163,8 +163,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigurationError(f"--distances {','.join(unknown)}: there is {', '.join(DISTANCES)}")
     if arguments.png is not None and arguments.png.suffix != ".png":
         raise ConfigurationError(f"--png {arguments.png}: the picture's name must end in .png")
-    if arguments.json is not None and arguments.json.is_dir():
-        raise ConfigurationError(f"--json {arguments.json} is a folder; name a file in it")
+    common.check_writable("--json", arguments.json)
+    common.check_writable("--png", arguments.png)
 
 
 def _store(arguments: argparse.Namespace) -> "Store | None":

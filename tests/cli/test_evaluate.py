@@ -368,6 +368,8 @@ BAD = {
     "negative draws": (["--draws", -1], "draws is -1"),
     "no points": (["--points", 0], "--points 0"),
     "a folder for the scores": (["--json", "."], "--json . is a folder"),
+    "scores below a file": (["--json", "gen.npy/a.json"], "gen.npy is a file, not a folder"),
+    "a picture below a file": (["--png", "gen.npy/a.png"], "gen.npy is a file, not a folder"),
     "an extractor without a radius": (["--extractor", "x"], "--radius"),
     "an unknown extractor": (["--extractor", "vgg", "--radius", 1], "vgg"),
     "a negative seed": (["--seed", -1], "--seed -1"),
