@@ -10,6 +10,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -129,7 +130,7 @@ def auctions(clouds: Tensor, pairs: int, tolerance: float) -> None:
     x, y = clouds[torch.arange(pairs) % half], clouds[half + torch.arange(pairs) * 7 % half]
     rows = [("meaning", "pairs a second", "largest gap", "peak, MiB")]
     for name, squared in ("distances", False), ("squares", True):
-        run = lambda squared=squared: auction_on_device(x, y, squared=squared, tolerance=tolerance)  # noqa: E731
+        run = partial(auction_on_device, x, y, squared=squared, tolerance=tolerance)
         seconds = median_ms(run, 1) / 1e3
         primal, dual, _ = run()
         gap = float(((primal - dual) / primal).max())
