@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from _clouds import load_clouds
 from _timing import table
+from chamfer import by_bmm, by_cdist
 from torch import Tensor
 
 from pcgen.ops import _triton, chamfer_distance, pairwise_chamfer_distance
@@ -26,18 +27,6 @@ POINTS = 2048
 RATE = 33e12  # float32 instructions a second
 ONE_PASS, WITH_INDEX = 8, 12  # instructions a pair of points for both directions, without indices and with them
 BIDS = 1e5  # of one auction of 2048 points
-
-
-def by_cdist(x: Tensor, y: Tensor) -> Tensor:
-    """torch.cdist, exact."""
-    d = torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
-    return d.min(2)[0].mean(1) + d.min(1)[0].mean(1)
-
-
-def by_bmm(x: Tensor, y: Tensor) -> Tensor:
-    """x² + y² − 2xy, as PointFlow and AtlasNet do; loses digits."""
-    d = x.square().sum(2)[:, :, None] + y.square().sum(2)[:, None] - 2 * x @ y.transpose(1, 2)
-    return d.min(2)[0].mean(1) + d.min(1)[0].mean(1)
 
 
 def all_pairs(way: Way, a: Tensor, b: Tensor) -> Tensor:
