@@ -23,6 +23,7 @@ from pcgen.errors import ConfigurationError
 from pcgen.losses import ChamferReconstruction, Reconstruction
 from pcgen.metrics import KLPerDimension, MeanOverData
 from pcgen.nets import Decoder, Encoder, MLPDecoder, PointNetEncoder
+from pcgen.ops import gaussian_kl
 
 TERMS = ("loss", "reconstruction", "kl")
 
@@ -167,11 +168,6 @@ class VAE(GenerativeModel):
                 "(a smaller scale)",
                 stacklevel=2,
             )
-
-
-def gaussian_kl(mu: Tensor, log_var: Tensor) -> Tensor:
-    """KL(N(μ, σ²) ‖ N(0, 1)) = ½ (μ² + σ² − log σ² − 1), elementwise, in nats."""
-    return 0.5 * (mu.square() + log_var.exp() - log_var - 1)
 
 
 def _check_channels(decoder: Decoder, reconstruction: Reconstruction) -> None:

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from pytorch_lightning import LightningDataModule, LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcgen import __version__
 from pcgen.errors import UnsupportedOperationError
+from pcgen.ops.paths import Path, interpolate_codes
 from pcgen.recipe import Recorded, describe, plain_numbers
 
 CHECKPOINT_KEY = "pcgen"
@@ -80,8 +81,9 @@ class DataModule(Recorded, LightningDataModule):
         }
 
 
-VERBS = ("sample", "encode", "decode", "reconstruct", "interpolate", "prior", "features", "classify")
+VERBS = ("sample", "encode", "decode", "reconstruct", "interpolate", "prior", "posterior", "features", "classify")
 _NEEDS = {"sample": ("prior", "decode"), "reconstruct": ("encode", "decode"), "interpolate": ("encode", "decode")}
+_THINGS = ("prior", "posterior", "features")  # verbs that are nouns
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -120,6 +122,8 @@ class GenerativeModel(Recorded, LightningModule):
     Attributes:
         sample_shape: (N, 3) or (C, H, W) of what `sample` gives.
         latent_dim: Length of a code, or None for a model without one.
+        corruption: What data go through before they are encoded in training, where the model learns to undo it; None
+            for any other model.
         kl_per_dimension: Mean KL (Z,) of each latent dimension at the last evaluation, in nats; None for a model that
             has none, or was not evaluated yet.
         confusion: Of a classifier's last evaluation (K, K) int64: row i, column j counts data of class i that were
@@ -132,6 +136,7 @@ class GenerativeModel(Recorded, LightningModule):
 
     sample_shape: tuple[int, ...]
     latent_dim: int | None = None
+    corruption: nn.Module | None = None
     kl_per_dimension: Tensor | None = None
     confusion: Tensor | None = None
     data_info: dict[str, Any] | None = None
@@ -159,7 +164,7 @@ class GenerativeModel(Recorded, LightningModule):
         """Make the error for a verb that the model lacks, naming the models that have it."""
         zoo = importlib.import_module("pcgen.models")  # by name: the contract stands below the wings
         able = [n for n in zoo.__all__ if getattr(zoo, n).can(name)]
-        wanted = f"cannot {name}" if name != "features" else "has no features"
+        wanted = f"has no {name}" if name in _THINGS else f"cannot {name}"
         return UnsupportedOperationError(
             f"{type(self).__name__} {wanted}; models that can: {', '.join(able) or 'none'}"
         )
@@ -173,6 +178,10 @@ class GenerativeModel(Recorded, LightningModule):
     def encode(self, x: Tensor) -> Tensor:
         """Give the codes (B, Z) of data (B, …)."""
         raise self.unsupported("encode")
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give mean and log-variance (B, Z) each of the normal distribution q(z | x) of codes of data (B, …)."""
+        raise self.unsupported("posterior")
 
     def decode(self, z: Tensor) -> Tensor:
         """Give the data (B, …) of codes (B, Z)."""
@@ -209,26 +218,23 @@ class GenerativeModel(Recorded, LightningModule):
             raise self.unsupported("reconstruct")
         return self.decode(self.encode(x))
 
-    def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
-        """Walk from a to b on a straight line between their codes.
+    def interpolate(self, a: Tensor, b: Tensor, steps: int, *, path: Path = "linear") -> Tensor:
+        """Walk from a to b between their codes.
 
         Args:
             a: Data (B, …).
             b: Data (B, …).
             steps: Number of stations, both ends among them; at least 2.
+            path: "linear" or "spherical", see `pcgen.ops.interpolate_codes`.
 
         Returns:
             (steps, B, …); for single data without a batch dimension, (steps, …).
         """
         if not self.can("interpolate"):
             raise self.unsupported("interpolate")
-        if steps < 2:
-            raise ValueError(f"steps is {steps}; an interpolation has at least its two ends")
         if a.ndim == len(self.sample_shape):
-            return self.interpolate(a[None], b[None], steps)[:, 0]
-        za, zb = self.encode(a), self.encode(b)  # (B, Z)
-        t = torch.linspace(0, 1, steps, device=za.device, dtype=za.dtype).view(-1, 1, 1)
-        z = za + t * (zb - za)  # (steps, B, Z)
+            return self.interpolate(a[None], b[None], steps, path=path)[:, 0]
+        z = interpolate_codes(self.encode(a), self.encode(b), steps, path=path)  # (steps, B, Z)
         walk: Tensor = self.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
         return walk
 

@@ -4,6 +4,7 @@ Everything is exact to rounding, deterministic, and never holds the matrix of al
 """
 
 from pcgen.ops.chamfer import chamfer_distance
+from pcgen.ops.divergences import gaussian_kl
 from pcgen.ops.earth_mover import (
     earth_mover_bounds,
     earth_mover_distance,
@@ -22,6 +23,7 @@ from pcgen.ops.kernels import (
 from pcgen.ops.marginals import pairwise_marginal_bound
 from pcgen.ops.neighbors import bidirectional_nearest_neighbors, nearest_neighbors
 from pcgen.ops.pairwise import pairwise_chamfer_distance
+from pcgen.ops.paths import interpolate_codes
 from pcgen.ops.sampling import farthest_point_sampling
 
 __all__ = [
@@ -36,7 +38,9 @@ __all__ = [
     "farthest_point_sampling",
     "frechet_distance",
     "gather_points",
+    "gaussian_kl",
     "gaussian_nearest_neighbors",
+    "interpolate_codes",
     "kernel_mmd2",
     "nearest_neighbors",
     "optimal_assignment",
