@@ -91,20 +91,44 @@ class LearnedScaleChamferReconstruction(Reconstruction):
         return (self.min_scale + (self.initial_scale - self.min_scale) * unit).log()
 
 
-class GaussianReconstruction(Reconstruction):
-    """‖x − x̂‖² / (2 α²), summed over pixels or over points in their order.
+class SquaredErrorReconstruction(Reconstruction):
+    """w ‖x − x̂‖², summed over pixels, or over points in their order.
 
     Args:
-        scale: α, the output's standard deviation in the data's units.
+        weight: w. The WAE's on MNIST is 0.05.
+        sigmoid: The decoder gives logits, and x̂ is their sigmoid: images lie in [0, 1] by themselves. Without it the
+            decoder gives x̂, and images are cut to [0, 1] when they are asked for.
     """
 
-    def __init__(self, scale: float = 0.1) -> None:
+    def __init__(self, weight: float = 1.0, sigmoid: bool = False) -> None:
         super().__init__()
-        self.scale = _check_scale(scale)
+        if not weight > 0:
+            raise ConfigurationError(f"weight is {weight}; a reconstruction's weight is above 0")
+        self.weight, self.sigmoid = weight, sigmoid
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Give the loss (B,) of predictions (B, …) against data of the same shape."""
-        return (prediction - target).flatten(1).square().sum(1) / (2 * self.scale**2)
+        mean = prediction.sigmoid() if self.sigmoid else prediction
+        return self.weight * (mean - target).flatten(1).square().sum(1)
+
+    def data(self, prediction: Tensor) -> Tensor:
+        """Give x̂: images (B, C, H, W) in [0, 1], or clouds (B, N, 3)."""
+        if self.sigmoid:
+            return prediction.sigmoid()
+        return prediction.clamp(0, 1) if prediction.ndim == 4 else prediction
+
+
+class GaussianReconstruction(SquaredErrorReconstruction):
+    """‖x − x̂‖² / (2 α²), summed over pixels, or over points in their order.
+
+    Args:
+        scale: α, the output's standard deviation in the data's units.
+        sigmoid: As in `SquaredErrorReconstruction`.
+    """
+
+    def __init__(self, scale: float = 0.1, sigmoid: bool = False) -> None:
+        super().__init__(1 / (2 * _check_scale(scale) ** 2), sigmoid)
+        self.scale = scale
 
 
 class BernoulliReconstruction(Reconstruction):

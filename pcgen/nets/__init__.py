@@ -1,9 +1,21 @@
 """Shared encoders and decoders: plain `nn.Module`s that know nothing of training."""
 
 from pcgen.nets.base import Decoder, Encoder
-from pcgen.nets.cnn import CNNEncoder
+from pcgen.nets.cnn import CNNDecoder, CNNEncoder
 from pcgen.nets.folding import FoldingDecoder
-from pcgen.nets.mlp import MLP, MLPDecoder, MLPEncoder
+from pcgen.nets.mlp import MLP, ImageMLPDecoder, ImageMLPEncoder, MLPDecoder, MLPEncoder
 from pcgen.nets.pointnet import PointNetEncoder
 
-__all__ = ["MLP", "CNNEncoder", "Decoder", "Encoder", "FoldingDecoder", "MLPDecoder", "MLPEncoder", "PointNetEncoder"]
+__all__ = [
+    "MLP",
+    "CNNDecoder",
+    "CNNEncoder",
+    "Decoder",
+    "Encoder",
+    "FoldingDecoder",
+    "ImageMLPDecoder",
+    "ImageMLPEncoder",
+    "MLPDecoder",
+    "MLPEncoder",
+    "PointNetEncoder",
+]

@@ -1,6 +1,8 @@
 """What an encoder and a decoder are to a model."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
 
 from torch import Tensor, nn
 
@@ -56,6 +58,39 @@ def check_clouds(x: Tensor) -> Tensor:
     elif x.ndim == 3 and x.shape[1] == 3:
         hint = ": the coordinates come last here, x.transpose(1, 2)"
     raise DataError(f"clouds have the shape (B, N, 3), this is {tuple(x.shape)}{hint}")
+
+
+class ImageNetwork(Protocol):
+    """A network for images of one shape."""
+
+    image_shape: tuple[int, int, int]
+
+
+def check_images(x: Tensor, network: ImageNetwork) -> Tensor:
+    """Return x if it is a batch of images (B, C, H, W) of the shape that the network was built for.
+
+    Raises:
+        DataError: If it is not, with both shapes.
+    """
+    if x.ndim == 4 and tuple(x.shape[1:]) == network.image_shape:
+        return x
+    raise DataError(
+        f"this {type(network).__name__} was built for images (B, {', '.join(map(str, network.image_shape))}) and got "
+        f"{tuple(x.shape)}: set its image_shape to the data's"
+    )
+
+
+def check_image_shape(image_shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return (C, H, W) as a tuple.
+
+    Raises:
+        ConfigurationError: If it is not three numbers above 0.
+    """
+    if len(image_shape) != 3:
+        raise ConfigurationError(f"image_shape is {list(image_shape)}; it is [C, H, W]")
+    C, H, W = image_shape
+    check_positive(C=C, H=H, W=W)
+    return C, H, W
 
 
 def check_positive(**arguments: int) -> None:

@@ -1,15 +1,16 @@
-"""Multi-layer perceptrons: on flat vectors, and as encoder and decoder of whole clouds.
+"""Multi-layer perceptrons: on flat vectors, and as encoder and decoder of whole clouds or images.
 
 The published comparison of encoders (MLP against PointNet in a VAE of ModelNet) uses four layers of width 1024 with
 batch normalisation on either side.
 """
 
+import math
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from pcgen.errors import DataError
-from pcgen.nets.base import Decoder, Encoder, check_clouds, check_positive
+from pcgen.nets.base import Decoder, Encoder, check_clouds, check_image_shape, check_images, check_positive
 
 
 class MLP(nn.Sequential):
@@ -101,3 +102,58 @@ class MLPDecoder(Decoder):
         """Give clouds (B, N, 3 + extra_channels) of codes (B, Z)."""
         points: Tensor = self.layers(z).unflatten(1, (self.num_points, 3 + self.extra_channels))
         return points
+
+
+class ImageMLPEncoder(Encoder):
+    """An MLP on all pixels of an image at once.
+
+    Args:
+        image_shape: (C, H, W) of the images it will see.
+        widths: Width of each layer; the last is the number of features.
+        batch_norm: Normalise each layer over the batch.
+    """
+
+    def __init__(
+        self, image_shape: Sequence[int] = (1, 28, 28), widths: Sequence[int] = (512, 256), batch_norm: bool = True
+    ) -> None:
+        super().__init__()
+        self.image_shape = check_image_shape(image_shape)
+        self.out_features = widths[-1]
+        self.layers = MLP(math.prod(self.image_shape), widths, batch_norm=batch_norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give the features (B, F) of images (B, C, H, W).
+
+        Raises:
+            DataError: If the images are not of the shape that the network was built for.
+        """
+        features: Tensor = self.layers(check_images(x, self).flatten(1))
+        return features
+
+
+class ImageMLPDecoder(Decoder):
+    """An MLP from a code to all pixels at once, without bounds: what the values mean is for the loss to say.
+
+    Args:
+        latent_dim: Z, length of a code.
+        image_shape: (C, H, W) of the images it makes.
+        widths: Width of each hidden layer.
+        batch_norm: Normalise each hidden layer over the batch.
+    """
+
+    def __init__(
+        self,
+        latent_dim: int = 8,
+        image_shape: Sequence[int] = (1, 28, 28),
+        widths: Sequence[int] = (256, 512),
+        batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        check_positive(latent_dim=latent_dim)
+        self.latent_dim, self.sample_shape = latent_dim, check_image_shape(image_shape)
+        self.layers = MLP(latent_dim, widths, math.prod(self.sample_shape), batch_norm=batch_norm)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Give images (B, C, H, W) of codes (B, Z)."""
+        pixels: Tensor = self.layers(z).unflatten(1, self.sample_shape)
+        return pixels
