@@ -14,6 +14,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Generator, Tensor
 
+from pcgen.corruptions.base import Chance, add_noise
 from pcgen.errors import ConfigurationError
 from pcgen.recipe import Recorded
 
@@ -50,8 +51,7 @@ class Jitter(Augmentation):
 
     def __call__(self, x: Tensor, *, generator: Generator, up_axis: int | None = None) -> Tensor:  # noqa: ARG002
         """Give moved points (B, N, 3)."""  # up_axis is part of the shared signature
-        noise = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        return x + (self.std * noise).clamp_(-self.clip, self.clip)
+        return add_noise(x, self.std, Chance(x, generator), clip=self.clip)
 
 
 class RotateUp(Augmentation):
@@ -72,8 +72,7 @@ class RotateUp(Augmentation):
         axis = up_axis if self.axis is None else self.axis
         if axis is None:
             raise ConfigurationError("RotateUp does not know the up axis of these data; set its axis, or data.up_axis")
-        share = torch.rand(len(x), generator=generator, device=x.device, dtype=x.dtype)
-        angle = (2 * share - 1) * math.radians(self.degrees)
+        angle = (2 * Chance(x, generator).uniform(len(x)) - 1) * math.radians(self.degrees)
         cos, sin = angle.cos(), angle.sin()
         u, v = (axis + 1) % 3, (axis + 2) % 3
         turn = torch.zeros(len(x), 3, 3, device=x.device, dtype=x.dtype)
@@ -97,8 +96,7 @@ class RandomScale(Augmentation):
 
     def __call__(self, x: Tensor, *, generator: Generator, up_axis: int | None = None) -> Tensor:  # noqa: ARG002
         """Give scaled clouds (B, N, 3)."""  # up_axis is part of the shared signature
-        share = torch.rand(len(x), 1, 1, generator=generator, device=x.device, dtype=x.dtype)
-        return x * (self.low + (self.high - self.low) * share)
+        return x * Chance(x, generator).uniform(len(x), 1, 1, low=self.low, high=self.high)
 
 
 class PointDropout(Augmentation):
@@ -119,10 +117,11 @@ class PointDropout(Augmentation):
     def __call__(self, x: Tensor, *, generator: Generator, up_axis: int | None = None) -> Tensor:  # noqa: ARG002
         """Give thinned clouds (B, N, 3)."""  # up_axis is part of the shared signature
         B, N, _ = x.shape
-        share = self.max_share * torch.rand(B, 1, generator=generator, device=x.device)
-        chance = torch.rand(B, N, generator=generator, device=x.device)
-        kept = chance.argmax(1)  # the point least likely to go stays in any case
-        dropped = chance < share  # (B, N)
+        chance = Chance(x, generator)
+        share = chance.uniform(B, 1, high=self.max_share)
+        lot = chance.uniform(B, N)
+        kept = lot.argmax(1)  # the point least likely to go stays in any case
+        dropped = lot < share  # (B, N)
         dropped[torch.arange(B, device=x.device), kept] = False
         copy = x[torch.arange(B, device=x.device), kept][:, None]  # (B, 1, 3)
         return torch.where(dropped[..., None], copy, x)
