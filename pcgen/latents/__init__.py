@@ -1,0 +1,20 @@
+"""What a latent code says: traversals, arithmetic, which dimensions matter, and data chosen by class or factor.
+
+Functions of a model and tensors. They use the model's verbs alone, so they work for clouds and images, on the model's
+device, and in chunks of `model.chunk_size`.
+"""
+
+from pcgen.latents.codes import draw_codes, latent_arithmetic, mean_code, relevance
+from pcgen.latents.selectors import Selector, parse_selector
+from pcgen.latents.traversal import Traversal, traverse
+
+__all__ = [
+    "Selector",
+    "Traversal",
+    "draw_codes",
+    "latent_arithmetic",
+    "mean_code",
+    "parse_selector",
+    "relevance",
+    "traverse",
+]
