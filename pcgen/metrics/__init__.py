@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from pcgen.metrics.features import GivenFeatures as GivenFeatures
     from pcgen.metrics.features import KernelDistance as KernelDistance
     from pcgen.metrics.kernel_distance import KernelDistances as KernelDistances
+    from pcgen.metrics.latent import ActiveUnits as ActiveUnits
     from pcgen.metrics.latent import KLPerDimension as KLPerDimension
     from pcgen.metrics.latent import LatentFactorScores as LatentFactorScores
+    from pcgen.metrics.latent import LatentMMD as LatentMMD
     from pcgen.metrics.means import MeanOverData as MeanOverData
     from pcgen.metrics.moments import FeatureMoments as FeatureMoments
     from pcgen.metrics.pairs import DISTANCES as DISTANCES
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from pcgen.metrics.scores import compare as compare
 
 _HOME = {
+    "ActiveUnits": "latent",
     "DISTANCES": "pairs",
     "Extractor": "extractors",
     "FeatureExtractor": "features",
@@ -43,6 +46,7 @@ _HOME = {
     "KernelDistance": "features",
     "KernelDistances": "kernel_distance",
     "LatentFactorScores": "latent",
+    "LatentMMD": "latent",
     "MeanOverData": "means",
     "Protocol": "protocol",
     "ReconstructionScores": "clouds",

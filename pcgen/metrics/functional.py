@@ -16,6 +16,13 @@ from pcgen.metrics.disentanglement import (
     separated_attribute_predictability,
 )
 from pcgen.metrics.kernel_distance import kernel_distance
+from pcgen.metrics.latent_prior import (
+    PriorMMD2,
+    active_units,
+    active_units_by_kl,
+    latent_mmd2,
+    latent_mmd2_of_prior,
+)
 from pcgen.metrics.mutual_information import modularity, mutual_information_gap
 from pcgen.metrics.occupancy import cloud_occupancy, jensen_shannon_divergence, share_outside_ball
 from pcgen.metrics.pairs import PairwiseDistance
@@ -33,6 +40,9 @@ from pcgen.ops import pairwise_chamfer_distance
 
 __all__ = [
     "DCI",
+    "PriorMMD2",
+    "active_units",
+    "active_units_by_kl",
     "bootstrap_interval",
     "cloud_occupancy",
     "compactness",
@@ -43,6 +53,8 @@ __all__ = [
     "informativeness",
     "jensen_shannon_divergence",
     "kernel_distance",
+    "latent_mmd2",
+    "latent_mmd2_of_prior",
     "linear_informativeness",
     "matching_distances",
     "minimum_matching_distance",

@@ -67,7 +67,7 @@ def kernel_distance(
     >>> bool(near.value < far.value), near.subset_size
     (True, 25)
     """
-    x, y = (_in_order(t.detach()) for t in (x, y))
+    x, y = (in_order(t.detach()) for t in (x, y))
     value = kernel_mmd2(x, y, kernel=kernel, unbiased=True)
     size = _subset_size(subset_size, min(len(x), len(y)), subsets)
     generator = torch.Generator().manual_seed(seed)
@@ -87,7 +87,7 @@ def _subset_values(x: Tensor, y: Tensor, kernel: Kernel, draws: list[list[Tensor
     return torch.stack(own) - 2 * torch.stack(cross)
 
 
-def _in_order(x: Tensor) -> Tensor:
+def in_order(x: Tensor) -> Tensor:
     """Give rows in float64 and in an order of their own."""
     x = in_double(x)
     return x[torch.from_numpy(canonical_order(x.cpu().numpy())).to(x.device)] if x.ndim == 2 and x.numel() else x

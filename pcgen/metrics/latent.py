@@ -13,25 +13,103 @@ from pcgen.metrics.disentanglement import (
     separated_attribute_predictability,
 )
 from pcgen.metrics.factors import Discrete
+from pcgen.metrics.latent_prior import ACTIVE_KL, ACTIVE_VARIANCE, WAE_KERNEL, active_units, check_codes, latent_mmd2
 from pcgen.metrics.means import MeanOverData
 from pcgen.metrics.mutual_information import modularity, mutual_information_gap
 from pcgen.metrics.rows import RowSets
+from pcgen.ops.kernels import Kernel
 
 
 class KLPerDimension(MeanOverData):
     """Mean over the data of KL(q(z_k | x) ‖ p(z_k)) for each latent dimension k, in nats.
 
-    A dimension is *active* if its mean KL is above `ACTIVE`; the others are ignored by the decoder.
+    A dimension is *active by its KL* if the mean is above `ACTIVE` (`active_units_by_kl` counts them); the others are
+    ignored by the decoder. `ActiveUnits` counts by the variance of the code, as the literature does.
 
     Args:
         size: Z.
     """
 
-    ACTIVE: ClassVar[float] = 0.01
+    ACTIVE: ClassVar[float] = ACTIVE_KL
 
     def update(self, kl: Tensor) -> None:  # type: ignore[override]  # the data themselves, not their means
         """Add the KL of each datum and dimension, (B, Z)."""
         super().update(kl.mean(0), len(kl))
+
+
+class _Codes(RowSets):
+    """Keeps codes (n, d) in float32; every rank may have seen another number of them, or none."""
+
+    width: Tensor
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.add_rows("codes")
+        self.add_state("width", default=torch.zeros((), dtype=torch.int64), dist_reduce_fx="max")
+
+    def update(self, codes: Tensor) -> None:
+        """Add codes (B, d)."""
+        check_codes(codes)
+        if self.width and codes.shape[1] != self.width:
+            raise DataError(
+                f"codes of {codes.shape[1]} latents after codes of {int(self.width)}: give those of one model"
+            )
+        self.width = torch.tensor(codes.shape[1], device=self.device)
+        self.append_rows("codes", codes)
+
+    def all_codes(self) -> Tensor:
+        """Give what was added (n, d)."""
+        return self.rows("codes", max(1, int(self.width)))
+
+
+class LatentMMD(_Codes):
+    """Kernel MMD² of the codes to a sample of the prior N(0, I) of the same size; see `functional.latent_mmd2`.
+
+    `compute` gives a scalar in float64. The codes are kept in float32; neither their order nor the number of processes
+    shows, to the last bit. `functional.latent_mmd2_of_prior(n, d)` says what n codes that follow the prior would give.
+
+    Args:
+        kernel: See `pcgen.ops.kernel_mmd2`; the default is 1 / (1 + ‖x − y‖²).
+        unbiased: Take the U-statistic, whose mean is 0 for codes that follow the prior; the V-statistic otherwise.
+        seed: Of the prior's sample.
+        kwargs: Of every `torchmetrics.Metric`.
+    """
+
+    def __init__(self, *, kernel: Kernel = WAE_KERNEL, unbiased: bool = True, seed: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.kernel, self.unbiased, self.seed = kernel, unbiased, seed
+
+    def compute(self) -> Tensor:
+        """Give the statistic.
+
+        Raises:
+            DataError: If there are fewer than two codes.
+        """
+        return latent_mmd2(self.all_codes(), kernel=self.kernel, unbiased=self.unbiased, seed=self.seed)
+
+
+class ActiveUnits(_Codes):
+    """Number of latents whose code varies over the data, Var_x(E[z_k | x]) > threshold; see `functional.active_units`.
+
+    Burda, Grosse, Salakhutdinov 2016. Not the count by the KL, of which `KLPerDimension` gives the terms. `compute`
+    gives a scalar int64; neither the order of the codes nor the number of processes shows.
+
+    Args:
+        threshold: Of the variance, in units of a prior of variance 1.
+        kwargs: Of every `torchmetrics.Metric`.
+    """
+
+    def __init__(self, *, threshold: float = ACTIVE_VARIANCE, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.threshold = threshold
+
+    def compute(self) -> Tensor:
+        """Give the number.
+
+        Raises:
+            DataError: If there are fewer than two codes.
+        """
+        return active_units(self.all_codes(), threshold=self.threshold)
 
 
 class LatentFactorScores(RowSets):
