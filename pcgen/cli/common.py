@@ -1,25 +1,23 @@
-"""What several verbs share: arguments, the model, its data, and where results go."""
+"""What several verbs share: arguments, the model, and words for the user."""
 
 import argparse
 import os
 import sys
-import warnings
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from pcgen.errors import ConfigurationError
 from pcgen.io.progress import progress as progress  # noqa: PLC0414 -- the verbs take it from here
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pcgen.base import DataModule, GenerativeModel
+    from pcgen.base import GenerativeModel
 
 CLOUD_SUFFIXES = (".h5", ".npy", ".npz", ".ply", ".xyz")
+IMAGE_SUFFIXES = (".h5", ".npy", ".npz")
+DATA_HELP = (
+    "clouds or meshes: HDF5, .npy, .npz, .ply, .pcd, .xyz, .off, .obj, a folder of them or a data set's tree; images: "
+    "HDF5, .npy, .npz, .png or a folder of these; without it, the data that the checkpoint was trained on"
+)
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,13 +36,13 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the clouds that a model works on."""
-    parser.add_argument(
-        "data",
-        nargs="?",
-        help="clouds or meshes: HDF5, .npy, .npz, .ply, .pcd, .xyz, .off, .obj, a folder of them or a data set's tree; "
-        "without it, the data that the checkpoint was trained on",
-    )
+    """Declare the data that a model works on, as the last positional argument."""
+    parser.add_argument("data", nargs="?", help=DATA_HELP)
+    add_selection_arguments(parser)
+
+
+def add_selection_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what is taken of the data."""
     parser.add_argument("--split", help="train, val or test (default: test where there are splits)")
     parser.add_argument("--classes", help="names, separated by commas (default: the classes the model was trained on)")
     add_normalize_argument(parser)
@@ -62,7 +60,8 @@ def add_normalize_argument(parser: argparse.ArgumentParser, what: str = "the fil
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare where results go."""
-    parser.add_argument("--out", type=Path, help=f"write the clouds ({', '.join(CLOUD_SUFFIXES)})")
+    clouds, images = ", ".join(CLOUD_SUFFIXES), ", ".join(IMAGE_SUFFIXES)
+    parser.add_argument("--out", type=Path, help=f"write them (clouds: {clouds}; images: {images})")
     parser.add_argument("--png", type=Path, help="draw them")
 
 
@@ -90,13 +89,22 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         ConfigurationError: Naming the argument.
     """
     if arguments.out is None and arguments.png is None:
-        raise ConfigurationError("nothing to write: give --out FILE for the clouds, --png FILE for a picture, or both")
+        raise ConfigurationError("nothing to write: give --out FILE for the data, --png FILE for a picture, or both")
     if arguments.out is not None and arguments.out.suffix not in CLOUD_SUFFIXES:
         raise ConfigurationError(f"--out {arguments.out}: clouds are written as {', '.join(CLOUD_SUFFIXES)}")
-    if arguments.png is not None and arguments.png.suffix != ".png":
-        raise ConfigurationError(f"--png {arguments.png}: the picture's name must end in .png")
     check_writable("--out", arguments.out)
-    check_writable("--png", arguments.png)
+    check_picture("--png", arguments.png)
+
+
+def check_picture(option: str, path: Path | None, suffix: str = ".png") -> None:
+    """Refuse a picture's file of another name than `suffix`, or one that cannot be written.
+
+    Raises:
+        ConfigurationError: Naming the option.
+    """
+    if path is not None and path.suffix != suffix:
+        raise ConfigurationError(f"{option} {path}: the picture's name must end in {suffix}")
+    check_writable(option, path)
 
 
 def load_model(arguments: argparse.Namespace, needs: str | None = None) -> "GenerativeModel":
@@ -138,190 +146,9 @@ def device(name: str) -> str:
     return name
 
 
-@dataclass(frozen=True)
-class ModelData:
-    """Clouds as the model wants them, and the way back.
-
-    Attributes:
-        x: Normalised as in the model's training, (K, N, 3) on the CPU.
-        center: Of each cloud (K, 3), in the file's units.
-        scale: Of each cloud (K,).
-        name: Of each cloud.
-        source: File, split and classes, for protocols and captions.
-        split: The split that was taken, or None where there are none.
-    """
-
-    x: "Tensor"
-    center: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    name: tuple[str, ...]
-    source: str
-    split: str | None
-
-    def undo(self, points: "Tensor", rows: Any = slice(None)) -> NDArray[np.float32]:
-        """Put clouds (k, N, 3) back into the file's units."""
-        from pcgen.io import Normalization
-
-        return Normalization(scope="none").undo(points.cpu().numpy(), self.center[rows], self.scale[rows])
-
-
-def model_data(model: "GenerativeModel", arguments: argparse.Namespace) -> ModelData:
-    """Read the clouds for a model and normalise them as its training data were.
-
-    Args:
-        model: Knows its data's classes, points and normalisation.
-        arguments: With `data`, `split`, `classes`, `normalize` and `seed`.
-
-    Raises:
-        DataError: As `pcgen.io.read_clouds`.
-        ConfigurationError: If there is no data to take.
-    """
-    if arguments.data is None:
-        return _training_data(model, arguments)
-    import torch
-
-    clouds, split = read_selected(arguments.data, arguments.split, _classes(arguments, model), arguments.seed)
-    N = (model.data_info or {}).get("sample_shape", clouds.points.shape[1:])[0]
-    if clouds.points.shape[1] > N:
-        clouds = clouds.resample(N, seed=arguments.seed)
-    x, center, scale = normalization(model, arguments.normalize).apply(clouds.points)
-    _warn_far(model, x)
-    return ModelData(torch.from_numpy(x), center, scale, clouds.name, str(arguments.data), split)
-
-
-def normalization(model: "GenerativeModel | None", asked: Literal["none", "ball", "box"] | None) -> Any:
-    """Give the normalisation that was asked for, or else the one that a model's training data had."""
-    from pcgen.io import Normalization
-
-    plain = ((model.data_info if model is not None else None) or {}).get("normalization")
-    if asked is not None and asked != "none":
-        return Normalization(scope="shape", region=asked, radius=(plain or {}).get("radius", 1.0))
-    return Normalization.from_plain(plain) if plain and asked is None else Normalization(scope="none")
-
-
-def _warn_far(model: "GenerativeModel", x: NDArray[np.float32]) -> None:
-    """Tell the user of clouds in other units than the model's: what it makes of them means nothing."""
-    radius = ((model.data_info or {}).get("normalization") or {}).get("radius")
-    reach = float(np.sqrt(np.square(x, dtype=np.float64).sum(-1).max()))
-    if radius is not None and reach > FAR * radius:
-        warnings.warn(
-            f"the clouds reach {reach:.4g} from the origin and those that the model was trained on {radius:.4g}: "
-            "--normalize ball (or box) brings them there",
-            stacklevel=2,
-        )
-
-
-FAR = 3  # times the model's own radius: a box's corners are at 1.7
-
-
-def read_selected(
-    path: str | Path,
-    split: str | None,
-    classes: tuple[list[str], bool] | None,
-    seed: int,
-    *,
-    missing_ok: bool = False,
-) -> tuple[Any, str | None]:
-    """Read clouds and keep a split and some classes.
-
-    Args:
-        path: Anything that `pcgen.io.read_clouds` reads.
-        split: None takes the test split where there is one.
-        classes: Names, and whether they were asked for; those that were not are passed over where the file lacks them.
-        seed: For meshes, and for subsets of points.
-        missing_ok: Give None instead of an error where there is no such split.
-
-    Returns:
-        The CloudSet and the split that was taken.
-    """
-    from pcgen.io import read_clouds
-
-    clouds = read_clouds(path, seed=seed)
-    if split is None and clouds.split is not None and "test" in clouds.split:
-        split = "test"
-    if missing_ok and (clouds.split is None or split not in clouds.split):
-        return None, split
-    names, asked = classes if classes is not None else (None, False)
-    if names is not None and not asked and not set(names) <= set(clouds.class_names):
-        names = None
-    return clouds.select(split=split, classes=names), split
-
-
-def _classes(arguments: argparse.Namespace, model: "GenerativeModel") -> tuple[list[str], bool] | None:
-    if arguments.classes is not None:
-        return split_list(arguments.classes), True
-    trained = (model.data_info or {}).get("class_names")
-    return (list(trained), False) if trained else None
-
-
 def split_list(text: str) -> list[str]:
     """Split `a,b, c` at its commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _training_data(model: "GenerativeModel", arguments: argparse.Namespace) -> ModelData:
-    if model.data_info is None:
-        raise ConfigurationError("the checkpoint does not say what data it was trained on: name a file of clouds")
-    if arguments.normalize is not None:
-        raise ConfigurationError("--normalize is for the clouds of a file: name one, or leave it out")
-    if arguments.classes is not None:
-        raise ConfigurationError("--classes selects from a file: name one, or leave it out for the training data's own")
-    split = arguments.split or "test"
-    datamodule = _datamodule(model, trust=arguments.trust)
-    x = datamodule.take(split).x
-    names = tuple(f"{split}_{i:05d}" for i in range(len(x)))
-    return ModelData(x, np.zeros((len(x), 3)), np.ones(len(x)), names, type(datamodule).__name__, split)
-
-
-def _datamodule(model: "GenerativeModel", *, trust: bool) -> "DataModule":
-    """Make the datamodule again that the model was trained on."""
-    from pcgen.recipe import build
-
-    assert model.data_info is not None
-    datamodule: DataModule = build(model.data_info["recipe"], trust=trust, where="data")
-    datamodule.prepare_data()
-    datamodule.setup("test")
-    return datamodule
-
-
-def training_clouds(model: "GenerativeModel", arguments: argparse.Namespace, split: str | None) -> "Tensor | None":
-    """Give the training split (K, N, 3) of the source that `model_data` read, normalised; None where it has none."""
-    if split in {None, "train"}:
-        return None
-    if arguments.data is None:
-        return _datamodule(model, trust=arguments.trust).take("train").x
-    import torch
-
-    train, _ = read_selected(arguments.data, "train", _classes(arguments, model), arguments.seed, missing_ok=True)
-    if train is None:
-        return None
-    N = (model.data_info or {}).get("sample_shape", train.points.shape[1:])[0]
-    points = train.resample(N, seed=arguments.seed).points if train.points.shape[1] > N else train.points
-    return torch.from_numpy(normalization(model, arguments.normalize).apply(points)[0])
-
-
-def write_results(arguments: argparse.Namespace, points: NDArray[np.float32], **known: Any) -> None:
-    """Write clouds (K, N, 3) to `--out`, with what is known of them."""
-    if arguments.out is None:
-        return
-    from pcgen.io import CloudSet, write_clouds
-
-    written = write_clouds(arguments.out, CloudSet(points, **known))
-    say(f"{count(len(points), 'cloud')} of {points.shape[1]} points: {shown(written)}")
-
-
-def write_picture(arguments: argparse.Namespace, image: NDArray[np.uint8]) -> None:
-    """Write the picture to `--png`."""
-    from pcgen.viz import save_png
-
-    save_png(arguments.png, image)
-    say(f"picture: {shown(arguments.png)}")
-
-
-def up_axis(model: "GenerativeModel") -> int:
-    """Give the axis that points up in a model's clouds; z where nobody said."""
-    known = (model.data_info or {}).get("up_axis")
-    return 2 if known is None else int(known)
 
 
 def count(number: int, noun: str) -> str:

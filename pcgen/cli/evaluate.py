@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pcgen.cli import common
+from pcgen.cli import common, results
 from pcgen.errors import ConfigurationError, PcgenError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
         name = evaluator.distances[0]
         axis = Z if up_axis is None else up_axis
         picture = coverage_picture(generated, reference, distances[name].sr, axis, name=name)
-        common.write_picture(arguments, picture)
+        results.write_picture(arguments, picture)
     return 0
 
 

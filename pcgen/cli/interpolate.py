@@ -1,11 +1,11 @@
-"""Walk from one cloud to another on a straight line between their codes.
+"""Walk from one cloud or image to another between their codes, on a straight line or along a great circle.
 
-Both ends are the model's images of the two clouds; what is written is in the model's units.
+Both ends are the model's reconstructions of the two data; what is written is in the model's units.
 """
 
 import argparse
 
-from pcgen.cli import common
+from pcgen.cli import common, results
 from pcgen.errors import ConfigurationError
 
 
@@ -13,9 +13,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     common.add_model_arguments(parser)
     common.add_data_arguments(parser)
-    parser.add_argument("--from", dest="start", default="0", help="row or name of the first cloud (default 0)")
-    parser.add_argument("--to", dest="end", default="1", help="row or name of the last cloud (default 1)")
+    parser.add_argument("--from", dest="start", default="0", help="row or name of the first datum (default 0)")
+    parser.add_argument("--to", dest="end", default="1", help="row or name of the last datum (default 1)")
     parser.add_argument("--steps", type=int, default=8, help="stations, both ends among them (default 8)")
+    parser.add_argument(
+        "--path",
+        choices=["linear", "spherical"],
+        default="linear",
+        help="between the codes: a straight line, or a great circle, whose stations are as far from the origin as "
+        "codes of the prior are (default linear)",
+    )
     common.add_output_arguments(parser)
 
 
@@ -25,23 +32,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.steps < 2:
         raise ConfigurationError(f"--steps {arguments.steps}: an interpolation has at least its two ends")
     model = common.load_model(arguments, needs="interpolate")
-    data = common.model_data(model, arguments)
-    start, end = (_row(data, word, flag) for word, flag in ((arguments.start, "--from"), (arguments.end, "--to")))
-    walk = model.interpolate(data.x[start], data.x[end], arguments.steps).cpu().numpy()
-    common.write_results(arguments, walk, up_axis=common.up_axis(model))
+    results.check_kind(model, arguments)
+    from pcgen.cli.modeldata import as_images, is_images, model_data
+
+    data = model_data(model, arguments)
+    start, end = data.row(arguments.start, "--from"), data.row(arguments.end, "--to")
+    walked = model.interpolate(data.x[start], data.x[end], arguments.steps, path=arguments.path)
+    walk = as_images(walked) if is_images(model) else walked.cpu().numpy()
+    results.write_results(arguments, walk, up_axis=results.up_axis(model))
     if arguments.png is not None:
         from pcgen.viz import draw_interpolations
 
         ends = data.x[[start, end]].numpy()
-        image = draw_interpolations(walk[None], ends[None], up_axis=common.up_axis(model))
-        common.write_picture(arguments, image)
+        results.write_picture(arguments, draw_interpolations(walk[None], ends[None], up_axis=results.up_axis(model)))
     return 0
-
-
-def _row(data: common.ModelData, word: str, flag: str) -> int:
-    if word in data.name:
-        return data.name.index(word)
-    if word.isdigit() and int(word) < len(data.x):
-        return int(word)
-    few = ", ".join(data.name[:3])
-    raise ConfigurationError(f"{flag} {word}: {data.source} has rows 0 to {len(data.x) - 1}, and names such as {few}")

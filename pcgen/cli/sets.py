@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pcgen.cli import common
+from pcgen.cli.modeldata import model_data, normalization, read_selected, train_split
 from pcgen.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
@@ -42,15 +43,15 @@ def sets_of_model(model: "GenerativeModel", arguments: argparse.Namespace) -> Se
     """The reference as the model knows its data, and the training split of the same source for the oracle."""
     from pcgen.metrics import data_name
 
-    data = common.model_data(model, arguments)
+    data = model_data(model, arguments)
     info = model.data_info or {}
     name = data_name(data.source, info) if arguments.data is None else Path(data.source).name
     whole = info.get("normalization") or {}
     if arguments.normalize is not None:
-        whole = common.normalization(model, arguments.normalize).to_plain()
+        whole = normalization(model, arguments.normalize).to_plain()
     known = {"data": name, "split": data.split or "", "normalization": whole}
-    oracle = None if arguments.no_oracle else common.training_clouds(model, arguments, data.split)
-    return Sets(None, data.x, oracle, known, info.get("up_axis"))
+    train = None if arguments.no_oracle else train_split(model, arguments, data.split)
+    return Sets(None, data.x, None if train is None else train.x, known, info.get("up_axis"))
 
 
 def sets_of_files(arguments: argparse.Namespace) -> Sets:
@@ -66,7 +67,7 @@ def sets_of_files(arguments: argparse.Namespace) -> Sets:
         raise ConfigurationError(f"{arguments.generated} is a file of clouds: name the --reference to compare it with")
     generated = _points(read_any(arguments.generated, arguments.seed), arguments)
     reference, split = _selected(arguments, arguments.split)
-    whole = common.normalization(None, arguments.normalize)
+    whole = normalization(None, arguments.normalize)
     oracle = None
     if split not in {None, "train"} and not arguments.no_oracle:
         train = _selected(arguments, "train", missing_ok=True)[0]
@@ -109,7 +110,7 @@ def _selected(arguments: argparse.Namespace, split: str | None, *, missing_ok: b
         clouds = None if missing_ok else read_any(arguments.data, arguments.seed)
         return (clouds if clouds is None else clouds.select(split=split)), split
     classes = None if arguments.classes is None else (common.split_list(arguments.classes), True)
-    return common.read_selected(arguments.data, split, classes, arguments.seed, missing_ok=missing_ok)
+    return read_selected(arguments.data, split, classes, arguments.seed, missing_ok=missing_ok)
 
 
 def _points(clouds: "CloudSet", arguments: argparse.Namespace) -> Any:

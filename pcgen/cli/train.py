@@ -164,6 +164,8 @@ class TrainCLI(LightningCLI):
     def _write_predictions(self) -> Path:
         import torch
 
+        from pcgen.cli.images import write_images
+        from pcgen.cli.modeldata import as_images
         from pcgen.io import CloudSet, write_clouds
 
         trainer = self.trainer
@@ -175,6 +177,9 @@ class TrainCLI(LightningCLI):
             _write_table(file, torch.cat(batches), self.datamodule.class_names)
         elif batches and all(isinstance(b, torch.Tensor) and b.shape[-1] == 3 and b.ndim == 3 for b in batches):
             write_clouds(file, CloudSet(torch.cat(batches).cpu().numpy(), up_axis=self.datamodule.up_axis))
+        elif batches and all(isinstance(b, torch.Tensor) and b.ndim == 4 for b in batches):
+            shape = (sum(map(len, batches)), *batches[0].shape[1:])
+            write_images(file, map(as_images, batches), shape)
         return file
 
 

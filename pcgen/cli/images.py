@@ -1,0 +1,300 @@
+"""Files of images: NumPy arrays, HDF5, and PNG."""
+
+import io
+import math
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pcgen.errors import DataError
+from pcgen.io.files import atomic, check_claim, existing
+
+IMAGES = ("images", "image", "x", "data")  # names of the array, ours first
+HDF5_SUFFIXES = (".h5", ".hdf5")
+_LARGEST_RATIO = 1100  # gzip packs at most 1032 : 1
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+Shape = tuple[int, ...]
+Append = Callable[[NDArray[np.float32]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images of one size with what is known of each.
+
+    Attributes:
+        images: (K, C, H, W) float32 in [0, 1].
+        label: Index into `class_names` (K,), or None.
+        split: `"train"`, `"val"` or `"test"` of each (K,), or None.
+        name: One for each image; numbers where nothing better is known.
+        class_names: Names of the labels.
+        factors: Known generating factors (K, F), or None.
+        factor_names: F names.
+        source: The file, for messages.
+    """
+
+    images: NDArray[np.float32]
+    label: NDArray[np.int64] | None = None
+    split: NDArray[np.str_] | None = None
+    name: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    factors: NDArray[np.float32] | None = None
+    factor_names: tuple[str, ...] = ()
+    source: str = "images"
+
+    def __post_init__(self) -> None:
+        from pcgen.io.cloudset import check_classes
+
+        with _of_images(self.source):
+            object.__setattr__(self, "class_names", check_classes(self.label, self.class_names, self.source))
+        object.__setattr__(self, "name", self.name or tuple(f"{i:05d}" for i in range(len(self.images))))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def select(self, *, split: str | None = None, classes: Sequence[str] | None = None) -> "ImageSet":
+        """Keep one split, or some classes, or both.
+
+        Raises:
+            DataError: If there is no such split or class, with those that there are.
+        """
+        from pcgen.io.cloudset import choose
+
+        if split is None and classes is None:
+            return self
+        with _of_images(self.source):
+            rows, label, class_names = choose(self, split, classes)
+        return replace(
+            self,
+            images=self.images[rows],
+            label=label,
+            class_names=class_names,
+            split=None if self.split is None else self.split[rows],
+            name=tuple(self.name[i] for i in rows),
+            factors=None if self.factors is None else self.factors[rows],
+        )
+
+
+# ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def holds_images(path: Path) -> bool:
+    """Say whether a file or folder holds images and not clouds, by its name, its arrays' names or their shape."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return next(path.glob("*.png"), None) is not None
+    if not path.is_file():  # whoever reads it says so
+        return False
+    if suffix == ".npy":
+        with path.open("rb") as file:
+            return file.read(6) == b"\x93NUMPY" and _npy(path).ndim == 4
+    if suffix == ".npz" or suffix in HDF5_SUFFIXES:
+        with _container(path) as (arrays, _):
+            return IMAGES[0] in arrays
+    return suffix == ".png"
+
+
+def read_images(path: Path, shape: Shape | None = None) -> ImageSet:
+    """Read images.
+
+    Args:
+        path: `.npy`, `.npz` or HDF5 with `images` (K, C, H, W), a `.png` or a folder of them. Numbers are in [0, 1];
+            bytes from 0 to 255 are divided by 255.
+        shape: (C, H, W) that they must have; None takes what there is.
+
+    Returns:
+        The images; HDF5 and `.npz` may also hold `label`, `class_names`, `split`, `name`, `factors`, `factor_names`.
+
+    Raises:
+        DataError: If the file is not of images, or not of this shape.
+    """
+    path, suffix = existing(path), path.suffix.lower()
+    if path.is_dir() or suffix == ".png":
+        return _read_pngs(path, shape)
+    if suffix == ".npy":
+        return ImageSet(_checked(_npy(path), shape, str(path)), source=str(path))
+    if suffix == ".npz" or suffix in HDF5_SUFFIXES:
+        return _read_container(path, shape)
+    raise DataError(f"{path}: images are read from .npy, .npz, .h5, .png or a folder of .png, not from {suffix!r}")
+
+
+def _npy(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path}: not a .npy file, or cut short ({error})") from error
+    return array
+
+
+def _read_container(path: Path, shape: Shape | None) -> ImageSet:
+    from pcgen.io.table import columns
+
+    with _container(path) as (arrays, attributes):
+        key = next((name for name in IMAGES if name in arrays), None)
+        if key is None:
+            raise DataError(f"{path}: no array {IMAGES[0]} in it; there is {', '.join(arrays) or 'nothing'}")
+        _check_size(path, arrays[key])
+        images = _checked(arrays[key], shape, str(path))
+        with _of_images(str(path)):
+            known = columns(arrays, attributes, len(images), str(path), lambda column: _check_size(path, column))
+    known.pop("up_axis")
+    return ImageSet(images, source=str(path), **known)
+
+
+@contextmanager
+def _container(path: Path) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Give the arrays of a file by name, to be read with `[()]`, and its attributes."""
+    if path.suffix.lower() == ".npz":
+        from pcgen.io.npz import npz_arrays
+
+        yield npz_arrays(path), {}
+        return
+    from pcgen.io.hdf5 import opened
+
+    with opened(path) as file:
+        yield file, file.attrs
+
+
+def _check_size(path: Path, array: Any) -> None:
+    """Refuse an HDF5 dataset that announces far more than is stored; arrays of `.npz` check themselves."""
+    if not hasattr(array, "id"):
+        return
+    claimed = math.prod(array.shape) * int(array.dtype.itemsize)
+    check_claim(f"{path}: {array.name}", claimed // (_LARGEST_RATIO // 100), array.id.get_storage_size())
+
+
+def _checked(array: Any, shape: Shape | None, source: str) -> NDArray[np.float32]:
+    """Read an array as images (K, C, H, W) float32 in [0, 1], or say why it is none."""
+    given = getattr(array, "shape", ())
+    wanted = f"(K, {', '.join(map(str, shape))})" if shape is not None else "(K, C, H, W)"
+    images = np.asarray(array[()]) if len(given) in (3, 4) and np.dtype(array.dtype).kind in "fiu" else np.empty(0)
+    if images.shape == shape:
+        images = images[None]  # a single one
+    if shape is not None and shape[0] == 1 and images.shape[1:] == shape[1:]:
+        images = images[:, None]  # (K, H, W) of one channel
+    if images.ndim != 4 or 0 in images.shape or shape not in (None, images.shape[1:]):
+        raise DataError(f"{source} holds an array {tuple(given)} of {array.dtype}; images {wanted} are needed here")
+    if images.dtype == np.uint8:
+        return images.astype(np.float32) / 255
+    images = np.ascontiguousarray(images, dtype=np.float32)
+    low, high = float(images.min()), float(images.max())
+    if not (low >= 0 and high <= 1):  # NaN too
+        raise DataError(f"{source} holds numbers from {low:.4g} to {high:.4g}; images are in [0, 1], or bytes")
+    return images
+
+
+def _read_pngs(path: Path, shape: Shape | None) -> ImageSet:
+    files = sorted(path.glob("*.png")) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"{path} holds no .png")
+    first = _png(files[0], shape)
+    others = [_png(file, first.shape) for file in files[1:]]
+    images = np.stack([first, *others]).astype(np.float32) / 255
+    return ImageSet(images, name=tuple(file.stem for file in files), source=str(path))
+
+
+def _png(file: Path, shape: Shape | None) -> NDArray[np.uint8]:
+    """Read bytes (C, H, W), grey or red, green and blue as the shape has it or else as the file does."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as picture:
+            channels = shape[0] if shape is not None else 1 if picture.mode in {"1", "L", "I", "I;16"} else 3
+            size = (channels, picture.height, picture.width)
+            if channels not in (1, 3) or shape not in (None, size):
+                raise DataError(f"{file} is of {picture.width} × {picture.height} pixels; images {shape} are needed")
+            pixels = np.asarray(picture.convert("L" if channels == 1 else "RGB"))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{file} cannot be read as a picture: {error}") from error
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+@contextmanager
+def _of_images(source: str) -> Iterator[None]:
+    """Let errors that speak of a file's clouds speak of its images."""
+    try:
+        yield
+    except DataError as error:
+        text = str(error).removeprefix(f"{source}: ")
+        raise DataError(f"{source}: {text.replace('cloud', 'image')}") from error
+
+
+# ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_images(path: Path, parts: Iterable[NDArray[np.float32]], shape: Shape, *, name: Sequence[str] = ()) -> None:
+    """Write images part by part, so that memory holds one part; whole or not at all.
+
+    Args:
+        path: `.npy`; `.npz` and `.h5` hold them as `images`.
+        parts: Images (b, C, H, W) in [0, 1], (K, C, H, W) in all.
+        shape: (K, C, H, W).
+        name: Of each image, which `.npz` and `.h5` keep; or none.
+
+    Raises:
+        DataError: If an image holds NaN or infinity, or the file cannot be written.
+    """
+    writers = {".npy": _npy_writer, ".npz": _npz_writer}
+    with atomic(path) as unfinished, writers.get(path.suffix.lower(), _hdf5_writer)(unfinished, shape, name) as append:
+        for part in parts:
+            if not np.isfinite(part).all():
+                raise DataError("the model's images hold NaN or infinity: nothing is written")
+            append(part)
+
+
+@contextmanager
+def _npy_writer(path: Path, shape: Shape, name: Sequence[str]) -> Iterator[Append]:  # noqa: ARG001 -- the others' form
+    with path.open("wb") as file:
+        file.write(_npy_header(shape))
+        yield lambda part: _put(file, part)
+
+
+@contextmanager
+def _npz_writer(path: Path, shape: Shape, name: Sequence[str]) -> Iterator[Append]:
+    from pcgen.io.writing import texts
+
+    with zipfile.ZipFile(path, "w") as archive:
+        with archive.open(zipfile.ZipInfo("images.npy", date_time=_ZIP_EPOCH), "w", force_zip64=True) as file:
+            file.write(_npy_header(shape))
+            yield lambda part: _put(file, part)
+        if name:
+            stream = io.BytesIO()
+            np.lib.format.write_array(stream, texts(tuple(name)), version=(1, 0), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo("name.npy", date_time=_ZIP_EPOCH), stream.getvalue())
+
+
+@contextmanager
+def _hdf5_writer(path: Path, shape: Shape, name: Sequence[str]) -> Iterator[Append]:
+    import h5py
+
+    from pcgen.io.writing import put, texts
+
+    with h5py.File(path, "w") as file:
+        images, done = file.create_dataset("images", shape, np.float32, track_times=False), 0
+
+        def append(part: NDArray[np.float32]) -> None:
+            nonlocal done
+            images[done : done + len(part)] = part
+            done += len(part)
+
+        yield append
+        if name:
+            put(file, "name", texts(tuple(name)))
+
+
+def _npy_header(shape: Shape) -> bytes:
+    stream = io.BytesIO()
+    plain = {"descr": "<f4", "fortran_order": False, "shape": tuple(shape)}
+    np.lib.format.write_array_header_1_0(stream, plain)
+    return stream.getvalue()
+
+
+def _put(file: Any, part: NDArray[np.float32]) -> None:
+    file.write(np.ascontiguousarray(part, dtype="<f4").tobytes())
