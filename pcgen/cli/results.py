@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcgen.cli.common import IMAGE_SUFFIXES, count, say, shown
-from pcgen.cli.images import write_images
+from pcgen.cli.image_writing import write_images
 from pcgen.errors import ConfigurationError
 
 if TYPE_CHECKING:

@@ -164,7 +164,7 @@ class TrainCLI(LightningCLI):
     def _write_predictions(self) -> Path:
         import torch
 
-        from pcgen.cli.images import write_images
+        from pcgen.cli.image_writing import write_images
         from pcgen.cli.modeldata import as_images
         from pcgen.io import CloudSet, write_clouds
 

@@ -1,7 +1,8 @@
-"""The command line in process, and one tiny training that the tests share."""
+"""The command line in process, and tiny trainings that the tests share: of clouds and of images."""
 
 import os
 import signal
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,24 @@ trainer:
     - class_path: LossCurves
     - class_path: SetScores
       init_args: {num_clouds: 8, every_n_epochs: 0, radius: 1.0}
+"""
+
+IMAGES = """\
+name: digits
+model:
+  class_path: VAE
+  init_args:
+    encoder: {class_path: CNNEncoder, init_args: {channels: [4, 8], head_widths: [16]}}
+    decoder: {class_path: CNNDecoder, init_args: {latent_dim: 3, channels: [8, 4]}}
+    reconstruction: {class_path: BernoulliReconstruction}
+data:
+  class_path: MNIST
+  init_args: {root: ROOT, batch_size: 32}
+trainer:
+  accelerator: cpu
+  max_epochs: 2
+  log_every_n_steps: 1
+  enable_model_summary: false
 """
 
 
@@ -75,16 +94,44 @@ def cli(monkeypatch, tmp_path, tmp_path_factory, capsys):
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
     """The folder of a finished run of two epochs."""
-    home = tmp_path_factory.mktemp("trained")
-    (home / "tiny.yaml").write_text(CONFIG)
+    return fit(tmp_path_factory.mktemp("trained"), CONFIG)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """The folder of a finished run on images: 100 of 28 × 28 pixels for training, 30 for testing."""
+    home = tmp_path_factory.mktemp("digits")
+    for prefix, K in (("train", 100), ("t10k", 30)):
+        pixels, label = blots(K)
+        (home / f"{prefix}-images-idx3-ubyte").write_bytes(idx(pixels))
+        (home / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(label))
+    return fit(home, IMAGES.replace("ROOT", str(home)))
+
+
+def fit(home, config):
+    (home / "tiny.yaml").write_text(config)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         patch.setattr("sys.argv", ["pcgen"])
         patch.delenv("PCGEN_RUN_FOLDER", raising=False)
         assert main(["fit", "--config", "tiny.yaml", "--trainer.enable_progress_bar", "false"]) == 0
         os.environ.pop("PCGEN_RUN_FOLDER", None)
-    (folder,) = (home / "runs" / "tiny").iterdir()
+    (folder,) = home.glob("runs/*/*")
     return folder
+
+
+def blots(K):
+    """A soft blot on each image (K, 28, 28), somewhere else for each of ten classes (K,)."""
+    label = (np.arange(K) * 7 % 10).astype(np.uint8)
+    rows, columns = np.mgrid[:28, :28]
+    y, x = 8 + 3 * (label % 5), 9 + 10 * (label // 5)
+    jitter = np.random.default_rng(K).uniform(-1.5, 1.5, (2, K))
+    squared = (rows - (y + jitter[0])[:, None, None]) ** 2 + (columns - (x + jitter[1])[:, None, None]) ** 2
+    return (255 * np.exp(-squared / 12)).astype(np.uint8), label
+
+
+def idx(array):
+    return struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
 @pytest.fixture
