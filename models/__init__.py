@@ -1,7 +1,9 @@
 """The zoo: one LightningModule a file."""
 
+from pcgen.models.autoencoder import Autoencoder
+from pcgen.models.beta_vae import BetaVAE
 from pcgen.models.cnn_classifier import CNNClassifier
 from pcgen.models.pointnet_classifier import PointNetClassifier
 from pcgen.models.vae import VAE
 
-__all__ = ["VAE", "CNNClassifier", "PointNetClassifier"]
+__all__ = ["VAE", "Autoencoder", "BetaVAE", "CNNClassifier", "PointNetClassifier"]

@@ -13,22 +13,20 @@ Where it differs, and why:
 """
 
 import warnings
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pcgen.base import Batch, GenerativeModel, OptimizerFactory, SchedulerFactory, in_chunks, verb
+from pcgen.base import OptimizerFactory, SchedulerFactory, verb
 from pcgen.errors import ConfigurationError
-from pcgen.losses import ChamferReconstruction, Reconstruction
-from pcgen.metrics import KLPerDimension, MeanOverData
-from pcgen.nets import Decoder, Encoder, MLPDecoder, PointNetEncoder
+from pcgen.losses import Reconstruction
+from pcgen.metrics import KLPerDimension
+from pcgen.models._autoencoding import StandardNormalPrior
+from pcgen.nets import Decoder, Encoder
 from pcgen.ops import gaussian_kl
 
-TERMS = ("loss", "reconstruction", "kl")
 
-
-class VAE(GenerativeModel):
+class VAE(StandardNormalPrior):
     """Variational autoencoder with a standard normal prior.
 
     Args:
@@ -41,6 +39,8 @@ class VAE(GenerativeModel):
         lr_scheduler: Makes the learning-rate schedule from the optimizer, stepped once an epoch.
     """
 
+    TERMS = ("loss", "reconstruction", "kl")
+
     def __init__(
         self,
         encoder: Encoder | None = None,
@@ -50,27 +50,23 @@ class VAE(GenerativeModel):
         optimizer: OptimizerFactory = torch.optim.Adam,
         lr_scheduler: SchedulerFactory | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(encoder, decoder, reconstruction, optimizer, lr_scheduler)
         if monte_carlo_samples < 1:
             raise ConfigurationError(f"monte_carlo_samples is {monte_carlo_samples}; at least one code is drawn")
-        self.encoder = encoder or PointNetEncoder()
-        self.decoder = decoder or MLPDecoder()
-        self.reconstruction = reconstruction or ChamferReconstruction()
-        _check_channels(self.decoder, self.reconstruction)
-        self.latent_dim = self.decoder.latent_dim
-        self.sample_shape = self.decoder.sample_shape
-        self.mean = nn.Linear(self.encoder.out_features, self.latent_dim)
-        self.log_variance = nn.Linear(self.encoder.out_features, self.latent_dim)
+        self.mean, self.log_variance = self.head(), self.head()
         self.monte_carlo_samples = monte_carlo_samples
-        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
-        self.mean_terms, self.mean_kl = MeanOverData(len(TERMS)), KLPerDimension(self.latent_dim)
+        self.mean_kl = KLPerDimension(self.decoder.latent_dim)
 
     # ── networks ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Give μ and log σ² (B, Z) of q(z | x) for data (B, …)."""
+    def moments(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give μ and log σ² (B, Z) of q(z | x) for data (B, …), in the present mode."""
         features = self.encoder(x)
         return self.mean(features), self.log_variance(features)
+
+    def code(self, x: Tensor) -> Tensor:
+        """Give μ (B, Z)."""
+        return self.moments(x)[0]
 
     # ── objective ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -86,7 +82,7 @@ class VAE(GenerativeModel):
             its sum over the dimensions and mean over the batch; `loss` = reconstruction + kl = −ELBO.
         """
         # Half precision is too coarse for a KL.
-        mu, log_var = (moment.to(torch.promote_types(moment.dtype, torch.float32)) for moment in self.posterior(x))
+        mu, log_var = (moment.to(torch.promote_types(moment.dtype, torch.float32)) for moment in self.moments(x))
         m = self.monte_carlo_samples
         eps = torch.randn(m, *mu.shape, generator=generator or self.step_generator()).to(mu)
         z = mu + (0.5 * log_var).exp() * eps  # (m, B, Z): z = μ + σ ε
@@ -94,85 +90,50 @@ class VAE(GenerativeModel):
         reconstruction = self.reconstruction(prediction, x.repeat(m, *[1] * (x.ndim - 1))).mean()
         kl_per_dimension = gaussian_kl(mu, log_var)  # (B, Z)
         kl = kl_per_dimension.sum(1).mean()
-        loss = reconstruction + kl
+        loss = reconstruction + self.penalty(kl)
         return {"loss": loss, "reconstruction": reconstruction, "kl": kl, "kl_per_dimension": kl_per_dimension}
+
+    def penalty(self, kl: Tensor) -> Tensor:
+        """Give what a KL costs: itself, for the ELBO."""
+        return kl
 
     # ── sampling ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     @verb
-    def prior(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n codes (n, Z) from N(0, I)."""
-        device = generator.device if generator is not None else self.device
-        return torch.randn(n, self.decoder.latent_dim, generator=generator, device=device).to(self.like)
-
-    @verb
-    def encode(self, x: Tensor) -> Tensor:
-        """Give the posterior means (B, Z) of data (B, …)."""
-        return in_chunks(lambda part: self.posterior(part)[0], x, self.chunk_size)
-
-    @verb
-    def decode(self, z: Tensor) -> Tensor:
-        """Give the most likely data (B, N, 3) or (B, C, H, W) of codes (B, Z)."""
-        return in_chunks(lambda part: self.reconstruction.data(self.decoder(part)), z, self.chunk_size)
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give mean and log-variance (B, Z) each of q(z | x) for data (B, …)."""
+        parts = [self.moments(part) for part in x.split(self.chunk_size)]
+        return torch.cat([mu for mu, _ in parts]), torch.cat([log_var for _, log_var in parts])
 
     # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Give −ELBO of a batch and log its terms."""
-        terms = self.terms(batch.x, generator=self.step_generator(batch_idx))
-        named: dict[str, Any] = {f"train/{name}": terms[name].detach() for name in TERMS}
-        self.log_dict(named, batch_size=len(batch.x), on_step=False, on_epoch=True, sync_dist=True)
-        self.log("loss", named["train/loss"], prog_bar=True, logger=False, batch_size=len(batch.x))
-        return terms["loss"]
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Gather the ELBO's terms and the KL of every latent dimension."""
-        self._evaluate(batch, batch_idx)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Do as in validation, on the test split."""
-        self._evaluate(batch, batch_idx)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 -- Lightning's signature
-        """Reconstruct a batch."""
-        return self.reconstruct(batch.x)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the ELBO, its terms and the active units, and warn of a collapsed posterior."""
-        self._log_evaluation("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Do as in validation."""
-        self._log_evaluation("test")
-
-    def _evaluate(self, batch: Batch, batch_idx: int) -> None:
-        terms = self.terms(batch.x, generator=self.step_generator(batch_idx))
-        self.mean_terms.update(torch.stack([terms[name] for name in TERMS]), len(batch.x))
+    def gather(self, terms: dict[str, Tensor], size: int) -> None:
+        """Add a batch's terms, and the KL of every latent dimension."""
+        super().gather(terms, size)
         self.mean_kl.update(terms["kl_per_dimension"])
 
-    def _log_evaluation(self, stage: str) -> None:
-        means, kl = dict(zip(TERMS, self.mean_terms.compute(), strict=True)), self.mean_kl.compute()  # kl (Z,)
-        self.mean_terms.reset()
+    def means(self) -> dict[str, Tensor]:
+        """Give the terms' means, the ELBO and the number of active units; keep the KL of every dimension."""
+        means, kl = super().means(), self.mean_kl.compute()  # kl (Z,)
         self.mean_kl.reset()
         self.kl_per_dimension = kl
-        active = int((kl > KLPerDimension.ACTIVE).sum())
-        # Every process has the same values already.
-        self.log_dict({f"{stage}/{name}": value for name, value in means.items()}, sync_dist=False)
-        self.log_dict({f"{stage}/elbo": -means["loss"], f"{stage}/active_units": float(active)}, sync_dist=False)
+        # The ELBO as it is, whatever weight the KL has in the training: checkpoints can be chosen by it.
+        return means | {
+            "elbo": -(means["reconstruction"] + means["kl"]),
+            "active_units": (kl > KLPerDimension.ACTIVE).sum().float(),
+        }
+
+    def log_evaluation(self, stage: str) -> None:
+        """Log the terms, the ELBO and the active units, and warn of a collapsed posterior."""
+        super().log_evaluation(stage)
+        assert self.kl_per_dimension is not None
+        collapsed = not (self.kl_per_dimension > KLPerDimension.ACTIVE).any()
         # In the first of several epochs an untrained encoder may know as little as a collapsed one.
         early = stage == "val" and self.current_epoch == 0 and self.trainer.max_epochs != 1
-        if active == 0 and not self.trainer.sanity_checking and not early and self.trainer.is_global_zero:
+        if collapsed and not self.trainer.sanity_checking and not early and self.trainer.is_global_zero:
             warnings.warn(
                 f"the posterior has collapsed: none of the {self.latent_dim} latent dimensions has a KL above "
                 f"{KLPerDimension.ACTIVE} nats, so the decoder ignores its code; let the reconstruction weigh more "
-                "(a smaller scale)",
+                "(a smaller scale, or a smaller beta)",
                 stacklevel=2,
             )
-
-
-def _check_channels(decoder: Decoder, reconstruction: Reconstruction) -> None:
-    if decoder.extra_channels != reconstruction.extra_channels:
-        raise ConfigurationError(
-            f"{type(reconstruction).__name__} needs a decoder with extra_channels {reconstruction.extra_channels}, "
-            f"this {type(decoder).__name__} has {decoder.extra_channels}"
-        )

@@ -5,6 +5,7 @@ confused with the minimum matching distance of sets of clouds, which shares the 
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
@@ -18,13 +19,21 @@ Kernel = Callable[[Tensor, Tensor], Tensor]  # (n, d), (m, d) -> (n, m)
 ENTRIES = 1 << 22  # of a kernel's matrix held at once
 
 
+class RecordedKernel(Recorded, ABC):
+    """A kernel of the zoo, which a config can name and a checkpoint can hold."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """Give the kernel (n, m) of x (n, d) and y (m, d)."""
+
+
 def _positive(value: float, name: str) -> float:
     if not value > 0 or not math.isfinite(value):
         raise ConfigurationError(f"{name} is {value}; a kernel's width is above 0")
     return value
 
 
-class InverseMultiquadratic(Recorded):
+class InverseMultiquadratic(RecordedKernel):
     """k(x, y) = C / (C + ‖x − y‖²).
 
     Args:
@@ -42,7 +51,7 @@ class InverseMultiquadratic(Recorded):
         return self.scale / (self.scale + _squared_distances(x, y))
 
 
-class MultiscaleInverseMultiquadratic(Recorded):
+class MultiscaleInverseMultiquadratic(RecordedKernel):
     """k(x, y) = Σ_s C_s / (C_s + ‖x − y‖²) with C_s = 2 d s (Tolstikhin et al. 2018, for a prior of variance 1).
 
     Args:
@@ -65,7 +74,7 @@ class MultiscaleInverseMultiquadratic(Recorded):
         return torch.stack([c / (c + squared) for c in widths]).sum(0)
 
 
-class GaussianKernel(Recorded):
+class GaussianKernel(RecordedKernel):
     """k(x, y) = exp(−‖x − y‖² / (2 σ²)).
 
     Args:
@@ -83,7 +92,7 @@ class GaussianKernel(Recorded):
         return (_squared_distances(x, y) / (-2 * self.bandwidth**2)).exp()
 
 
-class PolynomialKernel(Recorded):
+class PolynomialKernel(RecordedKernel):
     """k(x, y) = (xᵀy / d + offset)^degree; the defaults are the KID's (Bińkowski et al. 2018).
 
     Args:

@@ -1,0 +1,130 @@
+"""What every model with an encoder and a decoder shares: the verbs, the training step and the evaluation's means."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pcgen.base import Batch, GenerativeModel, OptimizerFactory, SchedulerFactory, in_chunks, verb
+from pcgen.errors import ConfigurationError
+from pcgen.losses import ChamferReconstruction, Reconstruction
+from pcgen.metrics import MeanOverData
+from pcgen.nets import Decoder, Encoder, MLPDecoder, PointNetEncoder
+
+
+class Autoencoding(GenerativeModel):
+    """A model of an encoder, a decoder and a distance between data and reconstructions.
+
+    A subclass says what its `code` is, computes its objective in `terms`, and names in `TERMS` which of those are
+    logged, the loss first.
+    """
+
+    TERMS: ClassVar[tuple[str, ...]] = ("loss", "reconstruction")
+
+    def __init__(
+        self,
+        encoder: Encoder | None,
+        decoder: Decoder | None,
+        reconstruction: Reconstruction | None,
+        optimizer: OptimizerFactory,
+        lr_scheduler: SchedulerFactory | None,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder or PointNetEncoder()
+        self.decoder = decoder or MLPDecoder()
+        self.reconstruction = reconstruction or ChamferReconstruction()
+        _check_channels(self.decoder, self.reconstruction)
+        self.latent_dim = self.decoder.latent_dim
+        self.sample_shape = self.decoder.sample_shape
+        self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
+        self.mean_terms = MeanOverData(len(self.TERMS))
+
+    def head(self) -> nn.Linear:
+        """Make a layer from the encoder's features to numbers of a code."""
+        return nn.Linear(self.encoder.out_features, self.decoder.latent_dim)
+
+    # ── what a subclass says ──────────────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def code(self, x: Tensor) -> Tensor:
+        """Give the codes (B, Z) of data (B, …), in the present mode."""
+
+    @abstractmethod
+    def terms(self, x: Tensor, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Compute the terms of the objective for data (B, …); those of `TERMS` are scalars."""
+
+    # ── sampling ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @verb
+    def encode(self, x: Tensor) -> Tensor:
+        """Give the codes (B, Z) of data (B, …): the posterior's means where there is one."""
+        return in_chunks(self.code, x, self.chunk_size)
+
+    @verb
+    def decode(self, z: Tensor) -> Tensor:
+        """Give the most likely data (B, N, 3) or (B, C, H, W) of codes (B, Z)."""
+        return in_chunks(lambda part: self.reconstruction.data(self.decoder(part)), z, self.chunk_size)
+
+    # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Give the loss of a batch and log its terms."""
+        terms = self.terms(batch.x, generator=self.step_generator(batch_idx))
+        named: dict[str, Any] = {f"train/{name}": terms[name].detach() for name in self.TERMS}
+        self.log_dict(named, batch_size=len(batch.x), on_step=False, on_epoch=True, sync_dist=True)
+        self.log("loss", named["train/loss"], prog_bar=True, logger=False, batch_size=len(batch.x))
+        return terms["loss"]
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Gather the objective's terms."""
+        self.gather(self.terms(batch.x, generator=self.step_generator(batch_idx)), len(batch.x))
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Do as in validation, on the test split."""
+        self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 -- Lightning's signature
+        """Reconstruct a batch."""
+        return self.reconstruct(batch.x)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the terms' means over the data."""
+        self.log_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Do as in validation."""
+        self.log_evaluation("test")
+
+    def gather(self, terms: dict[str, Tensor], size: int) -> None:
+        """Add the terms of a batch of so many data to the evaluation's means."""
+        self.mean_terms.update(torch.stack([terms[name] for name in self.TERMS]), size)
+
+    def means(self) -> dict[str, Tensor]:
+        """Give the evaluation's means over the data by term, and begin anew."""
+        means = dict(zip(self.TERMS, self.mean_terms.compute(), strict=True))
+        self.mean_terms.reset()
+        return means
+
+    def log_evaluation(self, stage: str) -> None:
+        """Log what `means` gives as `<stage>/<term>`."""
+        # Every process has the same values already.
+        self.log_dict({f"{stage}/{name}": value for name, value in self.means().items()}, sync_dist=False)
+
+
+class StandardNormalPrior(Autoencoding):
+    """An autoencoding model whose codes are made to follow N(0, I), so that it can sample."""
+
+    @verb
+    def prior(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n codes (n, Z) from N(0, I)."""
+        device = generator.device if generator is not None else self.device
+        return torch.randn(n, self.decoder.latent_dim, generator=generator, device=device).to(self.like)
+
+
+def _check_channels(decoder: Decoder, reconstruction: Reconstruction) -> None:
+    if decoder.extra_channels != reconstruction.extra_channels:
+        raise ConfigurationError(
+            f"{type(reconstruction).__name__} needs a decoder with extra_channels {reconstruction.extra_channels}, "
+            f"this {type(decoder).__name__} has {decoder.extra_channels}"
+        )
