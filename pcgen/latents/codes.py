@@ -156,7 +156,9 @@ def latent_arithmetic(
     difference = codes(model, plus).mean(0) - codes(model, minus).mean(0)  # (Z,)
     steps = torch.tensor(list(scales), dtype=torch.float64).view(-1, 1, 1)
     z = codes(model, a) + steps * difference  # (S, B, Z)
-    return in_chunks(model.decode, z.flatten(0, 1).to(model.like), model.chunk_size).unflatten(0, z.shape[:2])
+    decoded = in_chunks(model.decode, z.flatten(0, 1).to(model.like), model.chunk_size)
+    found: Tensor = decoded.unflatten(0, z.shape[:2])
+    return found
 
 
 def require(model: GenerativeModel, *verbs: str) -> None:

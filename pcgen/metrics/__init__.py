@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pcgen.metrics.protocol import Protocol as Protocol
     from pcgen.metrics.protocol import ball_radius as ball_radius
     from pcgen.metrics.protocol import data_name as data_name
+    from pcgen.metrics.restoration import RestorationScores as RestorationScores
     from pcgen.metrics.sampling import draw as draw
     from pcgen.metrics.sampling import draw_chunks as draw_chunks
     from pcgen.metrics.scores import Scores as Scores
@@ -50,6 +51,7 @@ _HOME = {
     "MeanOverData": "means",
     "Protocol": "protocol",
     "ReconstructionScores": "clouds",
+    "RestorationScores": "restoration",
     "Scores": "scores",
     "SetEvaluator": "evaluation",
     "ball_radius": "protocol",
