@@ -2,6 +2,7 @@
 
 from pcgen.datamodules.augmentations import Augmentation, Jitter, PointDropout, RandomScale, RotateUp
 from pcgen.datamodules.clouds import CloudDataModule
+from pcgen.datamodules.dots import Dots
 from pcgen.datamodules.mnist import MNIST
 from pcgen.datamodules.modelnet import ModelNet
 from pcgen.datamodules.point_clouds import PointClouds
@@ -11,6 +12,7 @@ __all__ = [
     "MNIST",
     "Augmentation",
     "CloudDataModule",
+    "Dots",
     "Jitter",
     "ModelNet",
     "PointClouds",

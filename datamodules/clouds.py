@@ -10,10 +10,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from pcgen.base import Batch, DataModule
+from pcgen.base import Batch
 from pcgen.datamodules._lazy import Lazy
-from pcgen.datamodules._loading import Batches, Draw, EvalSampler, InMemory, Loader, Points, TrainSampler, place
+from pcgen.datamodules._loading import Batches, Draw, InMemory, Points
 from pcgen.datamodules._splits import Source, choose_rows, divide, fixed_subsets
+from pcgen.datamodules._splitted import SplitDataModule
 from pcgen.datamodules.augmentations import Augmentation
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io import Normalization
@@ -37,7 +38,7 @@ class Split:
         return len(self.rows)
 
 
-class CloudDataModule(DataModule):
+class CloudDataModule(SplitDataModule[Split]):
     """Base of datamodules of clouds; a subclass says in `load` where they come from.
 
     Splits are fixed and disjoint. Where the source has no validation split, a share of its training clouds is held
@@ -82,17 +83,15 @@ class CloudDataModule(DataModule):
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        _check(num_points=num_points, batch_size=batch_size, validation=validation, test=test, up_axis=up_axis)
-        self.num_points, self.batch_size, self.classes = num_points, batch_size, classes
+        super().__init__(batch_size, drop_last=drop_last, num_workers=num_workers, seed=seed)
+        _check(num_points=num_points, validation=validation, test=test, up_axis=up_axis)
+        self.num_points, self.classes = num_points, classes
         self.validation, self.test, self.split_seed = validation, test, split_seed
-        self.augment, self.resample, self.drop_last = list(augment or []), resample, drop_last
-        self.num_workers, self.seed = num_workers, seed
+        self.augment, self.resample = list(augment or []), resample
         self.up_axis = up_axis
         self.class_names = tuple(classes or ())
         self._normalization = Normalization(scope=scope, region=region, radius=radius)
         self.normalization = self._normalization.to_plain()
-        self._splits: dict[str, Split] = {}
         self._fixed: dict[str, Tensor | None] = {}
         if num_points is not None:
             self.sample_shape = (num_points, 3)
@@ -143,53 +142,6 @@ class CloudDataModule(DataModule):
             offsets=offsets,
         )
 
-    # ── loaders ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def train_dataloader(self) -> Loader:
-        """Yield shuffled, augmented batches."""
-        replicas, rank = self._place()
-        sampler = TrainSampler(
-            len(self.split("train")),
-            self.batch_size,
-            num_replicas=replicas,
-            rank=rank,
-            seed=self.seed,
-            drop_last=self.drop_last,
-        )
-        return self._loader("train", sampler)
-
-    def val_dataloader(self) -> Loader | list[Loader]:
-        """Yield the validation split in order; nothing if there is none."""
-        return self._eval_loader("val") if "val" in self._ready() else []
-
-    def test_dataloader(self) -> Loader:
-        """Yield the test split in order."""
-        return self._eval_loader("test")
-
-    def predict_dataloader(self) -> Loader:
-        """Yield the test split in order."""
-        return self._eval_loader("test")
-
-    def _eval_loader(self, split: str) -> Loader:
-        replicas, rank = self._place()
-        sampler = EvalSampler(len(self.split(split)), self.batch_size, num_replicas=replicas, rank=rank, name=split)
-        return self._loader(split, sampler)
-
-    def _place(self) -> tuple[int, int]:
-        """Give the number of processes and this one's rank."""
-        return place(self.trainer)
-
-    def _loader(self, split: str, sampler: TrainSampler | EvalSampler) -> Loader:
-        on_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return Loader(
-            self._batches(split),
-            sampler=sampler,
-            batch_size=None,  # the sampler's items are batches
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=on_cuda,
-        )
-
     def _batches(self, name: str) -> Batches:
         split, (N, _) = self.split(name), self.sample_shape
         if name not in self._fixed:
@@ -206,26 +158,6 @@ class CloudDataModule(DataModule):
         )
 
     # ── looking at the data ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def _ready(self) -> dict[str, Split]:
-        if not self._splits:
-            self.prepare_data()
-            self.setup()
-        return self._splits
-
-    def split(self, name: str) -> Split:
-        """Give one split, reading the data if that has not happened.
-
-        Args:
-            name: `"train"`, `"val"` or `"test"`.
-
-        Raises:
-            DataError: If there is no such split, with those that there are.
-        """
-        splits = self._ready()
-        if name not in splits:
-            raise DataError(f"there is no split {name!r} in these data; there is {', '.join(splits)}")
-        return splits[name]
 
     def take(self, split: str, n: int | None = None, *, seed: int | None = None) -> Batch:
         """Give fixed data of one split, without augmentation; see `pcgen.base.DataModule.take`."""
@@ -258,11 +190,9 @@ class CloudDataModule(DataModule):
         return torch.from_numpy(undone)
 
 
-def _check(*, num_points: int | None, batch_size: int, validation: float, test: float, up_axis: int | None) -> None:
+def _check(*, num_points: int | None, validation: float, test: float, up_axis: int | None) -> None:
     if num_points is not None and num_points < 1:
         raise ConfigurationError(f"num_points is {num_points}; at least 1, or None for all that there are")
-    if batch_size < 1:
-        raise ConfigurationError(f"batch_size is {batch_size}; it must be at least 1")
     for name, share in (("validation", validation), ("test", test)):
         if not 0 <= share < 1:
             raise ConfigurationError(f"{name} is {share}; it is a share of the clouds, in [0, 1)")

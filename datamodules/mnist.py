@@ -4,21 +4,17 @@ Y. LeCun, C. Cortes, C. J. C. Burges: The MNIST database of handwritten digits, 
 http://yann.lecun.com/exdb/mnist. 60000 images for training, and 10000 by other writers for testing.
 """
 
-import math
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import Dataset
 
-from pcgen.base import Batch, DataModule
 from pcgen.datamodules._idx import read_idx
-from pcgen.datamodules._loading import Draw, EvalSampler, Loader, TrainSampler, place
-from pcgen.datamodules._splits import choose_rows
+from pcgen.datamodules._images import ImageDataModule, Images, require_classes
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io import download as fetch
+
+__all__ = ["MNIST", "Images"]
 
 Ints = NDArray[np.int64]
 
@@ -33,7 +29,7 @@ LAYOUTS = (".", "MNIST/raw", "mnist", "raw")  # below the root; the second is to
 DIGITS = tuple("0123456789")
 
 
-class MNIST(DataModule):
+class MNIST(ImageDataModule):
     """Handwritten digits: images (1, 28, 28) in [0, 1] of ten classes, 60000 for training and 10000 for testing.
 
     The four files are looked for in `root`, `root/MNIST/raw` (where torchvision puts them), `root/mnist` and
@@ -68,22 +64,17 @@ class MNIST(DataModule):
         num_workers: int = 0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if batch_size < 1:
-            raise ConfigurationError(f"batch_size is {batch_size}; it must be at least 1")
+        super().__init__(batch_size, drop_last=drop_last, num_workers=num_workers, seed=seed)
         if not 0 <= validation < 1:
             raise ConfigurationError(f"validation is {validation}; it is a share of the images, in [0, 1)")
         wrong = [c for c in classes or () if c not in DIGITS]
         if wrong or (classes is not None and (not classes or len(set(classes)) < len(classes))):
             raise ConfigurationError(f"classes is {classes}; give different digits as words, such as ['3', '8']")
-        self.root, self.batch_size, self.classes = Path(root), batch_size, classes
+        self.root, self.classes = Path(root), classes
         self.download, self.urls = download, tuple(urls or MIRRORS)
         self.validation, self.split_seed = validation, split_seed
-        self.drop_last, self.num_workers, self.seed = drop_last, num_workers, seed
         self.sample_shape = (1, 28, 28)
         self.class_names = tuple(classes or DIGITS)
-        self.normalization = {}
-        self._splits: dict[str, Images] = {}
 
     # ── setup ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -103,14 +94,19 @@ class MNIST(DataModule):
                 )
             self._fetch(name)
 
-    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 -- all splits are small
-        """Read and divide the images, once."""
-        if self._splits:
-            return
+    def load(self) -> dict[str, Images]:
+        """Read and divide the images.
+
+        Raises:
+            DataError: If files are missing or damaged, or a split lacks a class that was asked for.
+        """
         train, test = self._read("train"), self._read("t10k")
         stay, held = _hold_out(train.digit, self.validation, self.split_seed)
         rows = {"train": (train, stay), "val": (train, held) if self.validation else (test, None), "test": (test, None)}
-        self._splits = {name: self._select(images, chosen) for name, (images, chosen) in rows.items()}
+        splits = {name: self._select(images, chosen) for name, (images, chosen) in rows.items()}
+        if self.classes is not None:
+            require_classes(splits, self.class_names, str(self.root))
+        return splits
 
     def _find(self, name: str) -> Path | None:
         places = [self.root / layout / f"{name}{suffix}" for layout in LAYOUTS for suffix in ("", ".gz")]
@@ -128,7 +124,7 @@ class MNIST(DataModule):
                 return
         raise DataError(f"no mirror gave {name}.gz: {'; '.join(failed)}")
 
-    def _read(self, prefix: str) -> "Images":
+    def _read(self, prefix: str) -> Images:
         files = [self._find(f"{prefix}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
         if files[0] is None or files[1] is None:
             self.prepare_data()
@@ -141,103 +137,12 @@ class MNIST(DataModule):
             )
         return Images(pixels, digit.astype(np.int64))
 
-    def _select(self, images: "Images", rows: Ints | None) -> "Images":
+    def _select(self, images: Images, rows: Ints | None) -> Images:
         rows = np.arange(len(images.digit)) if rows is None else rows
         wanted = np.array([int(c) for c in self.class_names])
         rows = rows[np.isin(images.digit[rows], wanted)]
         label = np.argsort(wanted)[np.searchsorted(np.sort(wanted), images.digit[rows])]
         return Images(images.pixels[rows], label)
-
-    # ── loaders ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def train_dataloader(self) -> Loader:
-        """Yield shuffled batches."""
-        replicas, rank = place(self.trainer)
-        size = len(self.split("train").digit)
-        sampler = TrainSampler(
-            size, self.batch_size, num_replicas=replicas, rank=rank, seed=self.seed, drop_last=self.drop_last
-        )
-        return self._loader("train", sampler)
-
-    def val_dataloader(self) -> Loader:
-        """Yield the validation split in order."""
-        return self._eval_loader("val")
-
-    def test_dataloader(self) -> Loader:
-        """Yield the test split in order."""
-        return self._eval_loader("test")
-
-    def predict_dataloader(self) -> Loader:
-        """Yield the test split in order."""
-        return self._eval_loader("test")
-
-    def _eval_loader(self, split: str) -> Loader:
-        replicas, rank = place(self.trainer)
-        size = len(self.split(split).digit)
-        sampler = EvalSampler(size, self.batch_size, num_replicas=replicas, rank=rank, name=split)
-        return self._loader(split, sampler)
-
-    def _loader(self, split: str, sampler: TrainSampler | EvalSampler) -> Loader:
-        return Loader(
-            _ImageBatches(self.split(split), self.batch_size),
-            sampler=sampler,
-            batch_size=None,  # the sampler's items are batches
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-        )
-
-    # ── looking at the data ───────────────────────────────────────────────────────────────────────────────────────────
-
-    def split(self, name: str) -> "Images":
-        """Give one split as bytes, reading the files if that has not happened.
-
-        Args:
-            name: `"train"`, `"val"` or `"test"`.
-
-        Raises:
-            DataError: If there is no such split, with those that there are.
-        """
-        self.setup()
-        if name not in self._splits:
-            raise DataError(f"there is no split {name!r} in these data; there is {', '.join(self._splits)}")
-        return self._splits[name]
-
-    def take(self, split: str, n: int | None = None, *, seed: int | None = None) -> Batch:
-        """Give fixed data of one split; see `pcgen.base.DataModule.take`."""
-        images = self.split(split)
-        rows = choose_rows(len(images.digit), torch.from_numpy(images.digit), n, seed)
-        return images.batch(rows)
-
-
-class Images:
-    """Images of one split as bytes, pixels (K, 28, 28) uint8, with their digits or labels (K,) int64."""
-
-    def __init__(self, pixels: NDArray[np.uint8], digit: Ints) -> None:
-        self.pixels, self.digit = pixels, digit
-
-    def batch(self, rows: Ints) -> Batch:
-        """Give chosen images (B, 1, 28, 28) in [0, 1] with their labels."""
-        x = torch.from_numpy(self.pixels.take(rows, axis=0))[:, None].float() / 255
-        label: Tensor = torch.from_numpy(self.digit[rows])
-        return Batch(x, label)
-
-
-class _ImageBatches(Dataset[Batch]):
-    """A split whose items are batches."""
-
-    def __init__(self, images: Images, batch_size: int) -> None:
-        self.images, self.batch_size = images, batch_size
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.images.digit) / self.batch_size)
-
-    def __getitem__(self, draw: Draw | int) -> Batch:
-        if isinstance(draw, int):  # by number, which is what Lightning's `overfit_batches` asks for
-            rows = np.arange(len(self.images.digit))[draw * self.batch_size : (draw + 1) * self.batch_size]
-        else:
-            rows = draw.rows
-        return self.images.batch(rows)
 
 
 def _hold_out(digit: Ints, share: float, seed: int) -> tuple[Ints, Ints]:
