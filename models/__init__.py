@@ -5,5 +5,6 @@ from pcgen.models.beta_vae import BetaVAE
 from pcgen.models.cnn_classifier import CNNClassifier
 from pcgen.models.pointnet_classifier import PointNetClassifier
 from pcgen.models.vae import VAE
+from pcgen.models.wae import WAE
 
-__all__ = ["VAE", "Autoencoder", "BetaVAE", "CNNClassifier", "PointNetClassifier"]
+__all__ = ["VAE", "WAE", "Autoencoder", "BetaVAE", "CNNClassifier", "PointNetClassifier"]

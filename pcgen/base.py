@@ -136,7 +136,7 @@ class GenerativeModel(Recorded, LightningModule):
 
     sample_shape: tuple[int, ...]
     latent_dim: int | None = None
-    corruption: nn.Module | None = None
+    corruption: nn.Module | None
     kl_per_dimension: Tensor | None = None
     confusion: Tensor | None = None
     data_info: dict[str, Any] | None = None
@@ -144,6 +144,10 @@ class GenerativeModel(Recorded, LightningModule):
     optimizer: OptimizerFactory
     lr_scheduler: SchedulerFactory | None = None
     noise_seed: int | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.corruption = None  # not a default of the class, which would hide a module of that name
 
     @property
     def like(self) -> Tensor:

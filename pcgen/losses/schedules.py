@@ -197,4 +197,4 @@ def _span(begin: int, end: int) -> tuple[int, int]:
 
 def _share(step: int, begin: int, end: int) -> float:
     """Give the share of the time from begin to end that is over at a step; all of it where that is none."""
-    return 1.0 if step >= end else max(step - begin, 0) / (end - begin)
+    return 1.0 if step >= end else max(step - begin, 0) / max(end - begin, 1)
