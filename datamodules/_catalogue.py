@@ -20,6 +20,22 @@ _CHUNK = 24  # shapes of a class sampled at once: few calls, and what they work 
 Range = tuple[float, float]
 
 
+class Made(NamedTuple):
+    """Clouds of generated shapes, with all that is known of them.
+
+    Attributes:
+        points: (K, N, 3), centred on the middle of the shape's box.
+        part: Which part each point belongs to (K, N), an index into `PARTS`.
+        factors: (K, F), see `FACTORS`.
+        has: Whether each shape has each part (K, P).
+    """
+
+    points: NDArray[np.float32]
+    part: NDArray[np.int64]
+    factors: NDArray[np.float32]
+    has: NDArray[np.bool_]
+
+
 class Kind(NamedTuple):
     """A class of furniture: its builder, its scale (1 / metre), and the bounds of its factors in metres and radians."""
 
@@ -55,32 +71,32 @@ def draw(name: str, rng: np.random.Generator) -> tuple[Assembly, NDArray[np.floa
     return kind.build(rng, Factors(*values.tolist())), np.where(_LENGTHS, values * kind.scale, values)
 
 
-def generate(
-    names: Sequence[str], num_points: int, seeds: Sequence[Sequence[int]]
-) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.float32]]:
+def generate(names: Sequence[str], num_points: int, seeds: Sequence[Sequence[int]]) -> Made:
     """Make one cloud for each class name given.
 
     Args:
         names: A class for each cloud (K).
         num_points: N.
         seeds: What each cloud's chance depends on, numbers (K, …).
-
-    Returns:
-        Points (K, N, 3) centred on the middle of the shape's box, part labels (K, N), factors (K, F).
     """
-    points = np.empty((len(names), num_points, 3), np.float32)
-    labels = np.empty(points.shape[:2], np.int64)
-    factors = np.empty((len(names), len(FACTORS)), np.float32)
+    made = Made(
+        points=np.empty((len(names), num_points, 3), np.float32),
+        part=np.empty((len(names), num_points), np.int64),
+        factors=np.empty((len(names), len(FACTORS)), np.float32),
+        has=np.zeros((len(names), len(PARTS)), np.bool_),
+    )
     for name, kind in CLASSES.items():  # shapes of one class have about as many solids, which saves work
         members = np.flatnonzero(np.array(names) == name)
         for rows in np.split(members, range(_CHUNK, len(members), _CHUNK)):
             if not len(rows):
                 continue
             drawn = [draw(name, np.random.default_rng(list(seeds[i]))) for i in rows]
-            x, labels[rows] = _sample([assembly for assembly, _ in drawn], num_points, list(seeds[rows[0]]))
-            points[rows] = x * kind.scale
-            factors[rows] = [f for _, f in drawn]
-    return points, labels, factors
+            x, made.part[rows] = _sample([assembly for assembly, _ in drawn], num_points, list(seeds[rows[0]]))
+            made.points[rows] = x * kind.scale
+            made.factors[rows] = [f for _, f in drawn]
+            for i, (assembly, _) in zip(rows, drawn, strict=True):
+                made.has[i, assembly.label] = True
+    return made
 
 
 def _sample(

@@ -99,8 +99,8 @@ class TrainSampler(DistributedSampler[Draw]):
         self.batches = full + (rest > 1 and not drop_last)
         if not self.batches:
             raise ConfigurationError(
-                f"the training split has {size} cloud(s) or image(s), which is not enough for batches of {batch_size} in "
-                f"{num_replicas} process(es): lower batch_size{' or set drop_last: false' if drop_last else ''}"
+                f"the training split has {size} cloud(s) or image(s), which is not enough for batches of {batch_size} "
+                f"in {num_replicas} process(es): lower batch_size{' or set drop_last: false' if drop_last else ''}"
             )
 
     def __iter__(self) -> Iterator[Draw]:
@@ -140,7 +140,8 @@ class EvalSampler(DistributedSampler[Draw]):
         super().__init__(_Sized(size), num_replicas, rank, shuffle=False)
         if size < num_replicas:
             raise ConfigurationError(
-                f"the {name} split has {size} cloud(s) or image(s) for {num_replicas} processes; take at most {size} processes"
+                f"the {name} split has {size} cloud(s) or image(s) for {num_replicas} processes; take at most {size} "
+                "processes"
             )
         smallest, largest = size // num_replicas, -(-size // num_replicas)
         self.batches = min(-(-largest // batch_size), smallest)

@@ -1,5 +1,6 @@
 """The embedded default: furniture made of solids, from a seed, in seconds, with every factor known."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -23,9 +24,10 @@ class Shapes(CloudDataModule):
     A shape is put together from boxes, rounded slabs, rods, cones, ellipsoids and rings. Its points are uniform by
     area on the surface of the union: none lies inside. Seven continuous factors are drawn independently and
     uniformly for each shape and given in `Batch.factors`; what a style adds (arms or not, square, round or tapered
-    legs, a column, the kind of back, the number of boards, drawers or cushions) varies besides. Clouds fill the unit
-    ball about the middle of their box, z up, front towards −y; each class has a scale of its own, so that all are
-    about equally large. Lengths are in the unit of the clouds before normalisation, angles in radians.
+    legs, a column, the kind of back, the number of boards, drawers or cushions) varies besides, and `part_factors` tells
+    of it. Clouds fill the unit ball about the middle of their box, z up, front towards −y; each class has a scale of
+    its own, so that all are about equally large. Lengths are in the unit of the clouds before normalisation, angles in
+    radians.
 
     What the factors mean:
 
@@ -62,6 +64,8 @@ of the seat's outline |
         drop_last: Leave out a training batch smaller than the others.
         num_workers: Processes that gather; 0 is fastest, by measurement.
         seed: Decides shuffling, fresh subsets and augmentations.
+        part_factors: Parts, such as ["arm"], for each of which `Batch.factors` gets one column more, "has_arm": 1 for a
+            shape that has the part and 0 for one without. They follow the seven factors.
 
     Attributes:
         part_names: Names of the parts that `part_labels` tells.
@@ -87,6 +91,7 @@ of the seat's outline |
         drop_last: bool = False,
         num_workers: int = 0,
         seed: int = 0,
+        part_factors: list[str] | None = None,
     ) -> None:
         super().__init__(
             num_points=num_points,
@@ -108,8 +113,11 @@ of the seat's outline |
         self.sizes = {"train": train_size, "val": val_size, "test": test_size}
         self.shape_seed = shape_seed
         self.stored_points = stored_points or (4 if resample else 1) * num_points
-        self.class_names = _checked(classes)
-        self.factor_names = FACTORS
+        if classes == []:
+            raise ConfigurationError("classes is []; name at least one, or leave it out for all")
+        self.class_names = _checked("class", tuple(CLASSES) if classes is None else classes, tuple(CLASSES))
+        self.part_factors = _checked("part", part_factors or (), PARTS)
+        self.factor_names = (*FACTORS, *(f"has_{part}" for part in self.part_factors))
         if min(self.sizes.values()) < 0 or train_size < 1:
             raise ConfigurationError(
                 f"train_size, val_size, test_size are {tuple(self.sizes.values())}: at least 1, 0 and 0 are needed"
@@ -130,16 +138,18 @@ of the seat's outline |
             for s, k, i in zip(split, label, number, strict=True)
         ]
         names = tuple(f"{s}/{self.class_names[k]}_{i:05d}" for s, k, i in zip(split, label, number, strict=True))
-        points, self._labels, factors = generate([self.class_names[k] for k in label], self.stored_points, seeds)
+        made = generate([self.class_names[k] for k in label], self.stored_points, seeds)
+        self._labels = made.part
+        has = made.has[:, [PARTS.index(p) for p in self.part_factors]]  # (K, P)
         return Source(
             CloudSet(
-                points=points,
+                points=made.points,
                 label=label,
                 split=split,
                 name=names,
                 class_names=self.class_names,
-                factors=factors,
-                factor_names=FACTORS,
+                factors=np.concatenate([made.factors, has.astype(np.float32)], axis=1),
+                factor_names=self.factor_names,
                 up_axis=2,
                 source="Shapes",
             )
@@ -161,11 +171,11 @@ of the seat's outline |
         return labels if batches.fixed is None else labels.gather(1, batches.fixed)
 
 
-def _checked(classes: list[str] | None) -> tuple[str, ...]:
-    names = tuple(CLASSES) if classes is None else tuple(classes)
+def _checked(noun: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Give the names of classes or parts, if there are such and each is named once."""
     for name in names:
-        if name not in CLASSES:
-            raise ConfigurationError(f"Shapes has no class {name!r}; it has {', '.join(CLASSES)}")
-    if not names or len(set(names)) != len(names):
-        raise ConfigurationError(f"classes is {list(names)}; name at least one, each once")
-    return names
+        if name not in known:
+            raise ConfigurationError(f"Shapes has no {noun} {name!r}; it has {', '.join(known)}")
+    if len(set(names)) != len(names):
+        raise ConfigurationError(f"Shapes got the {noun} names {list(names)}; name each once")
+    return tuple(names)
