@@ -40,7 +40,8 @@ class EraseRectangle(Corruption):
     Args:
         min_side: Smallest side, as a share of the image's side, above 0.
         max_side: Largest side, below 1.
-        value: That the rectangle is filled with, in [0, 1].
+        value: That the rectangle is filled with, in [0, 1]. What is black on a black ground does not show where it is;
+            0.5 does.
     """
 
     clouds = False
