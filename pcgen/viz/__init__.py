@@ -6,15 +6,19 @@
 (dtype('uint8'), 3)
 """
 
+from pcgen.viz.animation import save_gif
 from pcgen.viz.confusion import draw_confusion
 from pcgen.viz.embedding import principal_components, tsne
 from pcgen.viz.figures import draw_clouds, draw_images, draw_interpolations, draw_pairs, draw_rows, draw_samples
+from pcgen.viz.histogram import draw_latent_histogram
+from pcgen.viz.latents import draw_arithmetic, draw_traversal, traversal_frames
 from pcgen.viz.layout import Image, beside, save_png
 from pcgen.viz.plots import draw_bars, draw_curves, draw_embedding
 
 __all__ = [
     "Image",
     "beside",
+    "draw_arithmetic",
     "draw_bars",
     "draw_clouds",
     "draw_confusion",
@@ -22,10 +26,14 @@ __all__ = [
     "draw_embedding",
     "draw_images",
     "draw_interpolations",
+    "draw_latent_histogram",
     "draw_pairs",
     "draw_rows",
     "draw_samples",
+    "draw_traversal",
     "principal_components",
+    "save_gif",
     "save_png",
+    "traversal_frames",
     "tsne",
 ]

@@ -1,19 +1,15 @@
 """Clouds and images as pictures: arrays in, image (H, W, 3) out."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from pcgen.errors import DataError
-from pcgen.viz.layout import Image, arrange
+from pcgen.viz.cells import checked_rows, cloud_cells, image_cells, row_cells
+from pcgen.viz.layout import Image, arrange, columns_for
 from pcgen.viz.palette import colorize
-from pcgen.viz.render import Array, Camera, render_cloud
-
-LEAST_IMAGE_SIDE = 96  # small images are shown enlarged, pixel for pixel
+from pcgen.viz.render import Array, Camera
 
 
 def draw_clouds(
@@ -56,7 +52,7 @@ def draw_clouds(
     Raises:
         DataError: If there is no cloud or no point, or a coordinate is NaN or infinite.
     """
-    cells = _cloud_cells(
+    cells = cloud_cells(
         clouds,
         like=like,
         colors=_point_colors(np.shape(clouds)[:2], values, color),
@@ -85,7 +81,7 @@ def draw_images(
     Raises:
         DataError: If there is no image, C is neither 1 nor 3, or a pixel is NaN or infinite.
     """
-    return _in_columns(_image_cells(images), titles, columns, heading)
+    return _in_columns(image_cells(images), titles, columns, heading)
 
 
 def draw_samples(
@@ -138,7 +134,7 @@ def draw_rows(
     camera = Camera(up_axis=up_axis)
     frames: Sequence[ArrayLike | None] = [None] * len(rows) if likes is None else likes
     cells = [
-        _image_cells(row) if np.ndim(row) == 4 else _cloud_cells(row, like=like, camera=camera, size=size)
+        image_cells(row) if np.ndim(row) == 4 else cloud_cells(row, like=like, camera=camera, size=size)
         for row, like in zip(rows, frames, strict=True)
     ]
     words = None if titles is None else [list(titles), *[[] for _ in rows[1:]]]
@@ -198,79 +194,21 @@ def draw_interpolations(
     Raises:
         DataError: If there is no walk or no station, or a value is NaN or infinite.
     """
-    walks = _checked_walks(walks, "walks")
+    walks = checked_rows(walks, "walks")
     titles = [f"{100 * k / max(walks.shape[1] - 1, 1):.0f} %" for k in range(walks.shape[1])]
     rows: list[list[Array]] = [list(walk) for walk in walks]  # B of S of (N, 3) or (C, H, W)
     if ends is not None:
-        pairs = _checked_walks(ends, "ends")
+        pairs = checked_rows(ends, "ends")
         if pairs.shape[:2] != (len(walks), 2):
             raise DataError(f"ends has shape {pairs.shape} for {len(walks)} walks; give two for each")
         rows = [[pair[0], *row, pair[1]] for pair, row in zip(pairs, rows, strict=True)]
         titles = ["from", *titles, "to"]
     camera = Camera(up_axis=up_axis)
-    cells = [_walk_cells(row, camera, size) if walks.ndim == 4 else _image_cells(np.stack(row)) for row in rows]
+    cells = [row_cells(row, camera, size) for row in rows]
     return arrange(cells, titles=[titles, *[[]] * (len(rows) - 1)], labels=labels, heading=heading)
 
 
-# ── cells ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _walk_cells(row: list[Array], camera: Camera, size: int) -> list[Image]:
-    everything = np.concatenate(row)[None]  # (1, all points, 3): one frame for the row
-    return [_cloud_cells(cloud[None], like=everything, camera=camera, size=size)[0] for cloud in row]
-
-
-def _checked_walks(walks: ArrayLike, name: str) -> Array:
-    array = np.asarray(walks, dtype=np.float64)
-    if array.ndim not in (4, 5) or 0 in array.shape:
-        raise DataError(f"{name} has shape {array.shape}; give (B, S, N, 3) or (B, S, C, H, W), none of them zero")
-    _check_finite(array, name)
-    return array
-
-
-def _cloud_cells(
-    clouds: ArrayLike, *, like: ArrayLike | None, camera: Camera, size: int, colors: Array | None = None, **how: Any
-) -> list[Image]:
-    checked = _checked_clouds(clouds, "clouds")
-    frames = checked if like is None else _checked_clouds(like, "like")
-    if len(frames) != len(checked):
-        raise DataError(f"like holds {len(frames)} clouds for {len(checked)} to draw; give one for each")
-
-    def cell(k: int) -> Image:
-        tint = None if colors is None else colors[k]
-        return render_cloud(checked[k], camera=camera, size=size, like=frames[k], colors=tint, **how)
-
-    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 8)) as pool:  # NumPy lets go of the lock
-        return list(pool.map(cell, range(len(checked))))
-
-
-def _image_cells(images: ArrayLike) -> list[Image]:
-    pixels = np.asarray(images, dtype=np.float64)
-    if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
-        raise DataError(f"images have shape {pixels.shape}; give (K, C, H, W) with K at least 1 and C 1 or 3")
-    _check_finite(pixels, "images")
-    shown = np.repeat(pixels, 3 // pixels.shape[1], axis=1).transpose(0, 2, 3, 1)  # (K, H, W, 3)
-    times = max(-(-LEAST_IMAGE_SIDE // min(shown.shape[1:3])), 1)
-    shown = shown.repeat(times, axis=1).repeat(times, axis=2)
-    return list((np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8))
-
-
-def _checked_clouds(clouds: ArrayLike, name: str) -> Array:
-    array = np.asarray(clouds, dtype=np.float64)
-    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape:
-        raise DataError(f"{name} has shape {array.shape}; give (K, N, 3) with at least one cloud of at least one point")
-    _check_finite(array, name)
-    return array
-
-
-def _check_finite(array: Array, name: str) -> None:
-    bad = (~np.isfinite(array)).reshape(len(array), -1).any(axis=1)
-    if bad.any():
-        first = int(np.flatnonzero(bad)[0])
-        raise DataError(
-            f"{name}: {bad.sum()} of {len(array)} hold NaN or infinity, the first at index {first}; "
-            "leave them out or find out why they are not finite"
-        )
+# ── colours and places ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _point_colors(
@@ -295,7 +233,7 @@ def _in_columns(cells: list[Image], titles: Sequence[str] | None, columns: int |
         raise DataError(f"titles holds {len(titles)} for {len(cells)} to draw; give one for each")
     if columns is not None and columns < 1:
         raise DataError(f"columns is {columns}; give at least 1")
-    across = columns or min(len(cells), 8 if len(cells) > 16 else int(np.ceil(np.sqrt(2 * len(cells)))))
+    across = columns or columns_for(len(cells))
     starts = range(0, len(cells), across)
     words = None if titles is None else [list(titles[k : k + across]) for k in starts]
     return arrange([cells[k : k + across] for k in starts], titles=words, heading=heading)

@@ -1,6 +1,7 @@
 """Cells and words put together into one image, and that image into a file."""
 
 import functools
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -60,15 +61,20 @@ def arrange(
     height, width = rows[0][0].shape[:2]
     columns = max(map(len, rows))
     gutter = _text_width(labels, int(1.2 * width)) if labels else 0
-    parts = [] if not heading else [_text(heading, gutter + columns * (width + GAP), HEADING)]
+    parts = [] if not heading else [set_words(heading, gutter + columns * (width + GAP), HEADING)]
     for k, row in enumerate(rows):
         cells = [*row, *[_paper(height, width)] * (columns - len(row))]
-        label = [_centered(_text(labels[k], gutter, LABEL), height)] if labels else []
+        label = [_centered(set_words(labels[k], gutter, LABEL), height)] if labels else []
         if titles is not None and any(titles[k]):
             words = [*titles[k], *[""] * (columns - len(titles[k]))]
-            parts.append(_beside([_paper(1, gutter), *_level([_text(word, width, TITLE) for word in words])]))
+            parts.append(_beside([_paper(1, gutter), *_level([set_words(word, width, TITLE) for word in words])]))
         parts.append(_beside([*label, *cells]))
     return _framed(_below(parts))
+
+
+def columns_for(count: int) -> int:
+    """Choose in how many columns to lay out so many cells: about twice as wide as high."""
+    return min(count, 8 if count > 16 else math.ceil(math.sqrt(2 * count)))
 
 
 def beside(images: Sequence[Image]) -> Image:
@@ -128,7 +134,7 @@ def _font(size: int) -> Any:
     return ImageFont.truetype(f"{mpl.get_data_path()}/fonts/ttf/DejaVuSans.ttf", size)  # has Greek and accents
 
 
-def _text(words: str, width: int, size: int) -> Image:
+def set_words(words: str, width: int, size: int) -> Image:
     """Set words in at most two lines of at most `width` pixels, centred."""
     from PIL import Image as Picture
     from PIL import ImageDraw
@@ -152,6 +158,8 @@ def _fit(words: str, width: int, size: int) -> tuple[list[str], int]:
 
 
 def _halves(words: str) -> list[str]:
+    if "  " in words:  # two spaces say where
+        return words.split("  ", 1)
     parts = words.split()
     cuts = [(" ".join(parts[:k]), " ".join(parts[k:])) for k in range(1, len(parts))]
     return list(min(cuts, key=lambda cut: max(map(len, cut)))) if cuts else [words]

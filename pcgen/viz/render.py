@@ -120,6 +120,14 @@ class _Frame:
         return (view - self.center) * self.scale
 
 
+def outermost(points: Array, camera: Camera) -> Array:
+    """Give the few points (M, 3) out of (N, 3) that set the frame, the same that all of them would set."""
+    up = points[:, camera.up_axis]
+    seen = [camera.view(points), camera.view(_dropped(points, up.min(), camera))]
+    ends = [found for view in seen for found in (view.argmin(axis=0), view.argmax(axis=0))]
+    return points[np.unique([up.argmin(), *np.concatenate(ends)])]
+
+
 def _dropped(points: Array, floor: float, camera: Camera) -> Array:
     points = points.copy()
     points[:, camera.up_axis] = floor
