@@ -102,7 +102,13 @@ class SplitDataModule(DataModule, Generic[S]):
             self._batches(split),
             sampler=sampler,
             batch_size=None,  # the sampler's items are batches
+            collate_fn=_as_it_is,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=on_cuda,
         )
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    """Leave a batch alone, which torch's own conversion would take apart and put together again."""
+    return batch

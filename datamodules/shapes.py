@@ -25,9 +25,9 @@ class Shapes(CloudDataModule):
     area on the surface of the union: none lies inside. Seven continuous factors are drawn independently and
     uniformly for each shape and given in `Batch.factors`; what a style adds (arms or not, square, round or tapered
     legs, a column, the kind of back, the number of boards, drawers or cushions) varies besides, and `part_factors`
-    tells of it. Clouds fill the unit ball about the middle of their box, z up, front towards −y; each class has a scale of
-    its own, so that all are about equally large. Lengths are in the unit of the clouds before normalisation, angles in
-    radians.
+    tells of it. Clouds fill the unit ball about the middle of their box, z up, front towards −y; each class has a
+    scale of its own, so that all are about equally large. Lengths are in the unit of the clouds before normalisation,
+    angles in radians.
 
     What the factors mean:
 
