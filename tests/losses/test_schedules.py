@@ -1,5 +1,6 @@
 import functools
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ def test_a_way_begins_and_ends_where_it_says_and_never_turns_back(kind, initial,
     values = [schedule.value(step) for step in range(200)]
     assert values[:51] == [initial] * 51
     assert values[150:] == [final] * 50
-    moves = [(b - a) * (final - initial) for a, b in zip(values, values[1:], strict=False)]
+    moves = [(b - a) * (final - initial) for a, b in pairwise(values)]
     assert min(moves) >= 0
     assert values[100] == pytest.approx((initial + final) / 2)
 
