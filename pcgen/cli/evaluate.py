@@ -1,12 +1,15 @@
-"""Score generated clouds against a reference: MMD, COV, 1-NNA, FPD, KID and JSD, beside an oracle.
+"""Score generated clouds or images against a reference, beside an oracle.
 
-GENERATED is a checkpoint, which is sampled, or a file of anybody's clouds: .npy, .npz, HDF5, a saved tensor (.pt), a
-folder, …. The oracle's row has the same scores of random training clouds: no model of this data should be expected to
-do better. Clouds of a file are taken as they are; the reference of a checkpoint is normalised as its training data
-were, that of a file is not, unless --normalize says otherwise.
+Clouds: MMD, COV and 1-NNA under each distance, JSD, and FPD and KID of a network's features. Images: FID and KID of a
+network's features.
 
-Distances are kept by the content of the clouds (pcgen cache tells where), so a second question about the same clouds
-is answered at once. Result files are put side by side by pcgen compare.
+GENERATED is a checkpoint, which is sampled, or a file of anybody's clouds or images: .npy, .npz, HDF5, a saved tensor
+of clouds (.pt), a folder, …. The oracle's row has the same scores of random training data: no model of these data
+should be expected to do better. Clouds of a file are taken as they are; the reference of a checkpoint is normalised as
+its training data were, that of a file is not, unless --normalize says otherwise. Images are in [0, 1].
+
+Distances and features are kept by the content of the data (pcgen cache tells where), so a second question about the
+same data is answered at once. Result files are put side by side by pcgen compare.
 """
 
 import argparse
@@ -29,24 +32,28 @@ if TYPE_CHECKING:
 EXTRACTOR = "pointnet-modelnet10-v1"
 Z = 2
 CHUNK = 64  # pcgen.metrics.draw's default, part of the protocol
+OF_CLOUDS = {
+    "--points": "points", "--distances": "distances", "--normalize": "normalize", "--radius": "radius",
+    "--up-axis": "up_axis", "--both-orientations": "both_orientations", "--level": "level", "--draws": "draws",
+}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
-    parser.add_argument("generated", help="a checkpoint, a run's folder, or a file of clouds")
+    parser.add_argument("generated", help="a checkpoint, a run's folder, or a file of clouds or images")
     parser.add_argument(
         "--reference",
         dest="data",
         metavar="DATA",
-        help="clouds or meshes to compare with (default: a checkpoint's own data; a file of clouds wants one)",
+        help="clouds, meshes or images to compare with (default: a checkpoint's own data; a file wants one)",
     )
     parser.add_argument("--split", help="split of the reference (default: test where there are splits)")
     parser.add_argument("--classes", help="names, separated by commas (default: those the checkpoint was trained on)")
-    parser.add_argument("-n", type=int, help="clouds on either side (default: as many as both sides have)")
+    parser.add_argument("-n", type=int, help="data on either side (default: as many as both sides have)")
     parser.add_argument("--points", type=int, help="points taken of each cloud of a file, at random (default: all)")
     parser.add_argument(
-        "--distances", default="cd",
-        help="separated by commas: cd (Chamfer, squared), emd (mean distance under the optimal assignment) and "
+        "--distances",
+        help="of clouds, by commas: cd (Chamfer, squared), emd (mean distance under the optimal assignment) and "
         "emd_squared (mean squared distance under the one optimal for it); the last two want as many points in every "
         "cloud (default cd)",
     )  # fmt: skip
@@ -73,10 +80,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="add MMD and COV with generated and reference swapped, as some papers print them",
     )
-    parser.add_argument("--unequal", action="store_true", help="take all clouds of both sides, however many each has")
+    parser.add_argument("--unequal", action="store_true", help="take all data of both sides, however many each has")
     parser.add_argument("--no-oracle", action="store_true", help="leave out the oracle's row, half of the work")
-    parser.add_argument("--level", type=float, default=0.95, help="of the confidence intervals (default 0.95)")
-    parser.add_argument("--draws", type=int, default=1000, help="of the bootstrap; 0: no intervals (default 1000)")
+    parser.add_argument("--level", type=float, help="of the confidence intervals of clouds' scores (default 0.95)")
+    parser.add_argument("--draws", type=int, help="of their bootstrap; 0: no intervals (default 1000)")
     parser.add_argument(
         "--json",
         type=Path,
@@ -85,7 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--png",
         type=Path,
-        help="draw clouds beside their nearest ones under the first distance, and what is not covered",
+        help="draw clouds beside their nearest ones under the first distance, and what is not covered; images beside "
+        "those with the nearest features",
     )
     add_cache_argument(parser)
     parser.add_argument(
@@ -106,15 +114,23 @@ def add_cache_argument(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Gather the sets, score them, print the table and write the files."""
-    from pcgen.cli.sets import choose_oracle, sets_of_files, sets_of_model
-    from pcgen.metrics import SetEvaluator, ball_radius
-
     _check(arguments)
     store = _store(arguments)
     model = _model(arguments)
+    if _of_images(model, arguments):
+        from pcgen.cli.evaluate_images import score_images
+
+        return score_images(model, arguments, store)
+    return _score_clouds(model, arguments, store)
+
+
+def _score_clouds(model: Any, arguments: argparse.Namespace, store: "Store | None") -> int:
+    from pcgen.cli.sets import choose_oracle, sets_of_files, sets_of_model
+    from pcgen.metrics import SetEvaluator, ball_radius
+
     sets = sets_of_files(arguments) if model is None else sets_of_model(model, arguments)
     generated, reference, chunk = _both(model, sets, arguments)
-    oracle = choose_oracle(sets.oracle, len(generated), arguments)
+    oracle = choose_oracle(sets, len(generated), arguments)
     radius = arguments.radius or ball_radius(sets.known["normalization"])
     up_axis = sets.up_axis if arguments.up_axis is None else "xyz".index(arguments.up_axis)
     network = _extractor(arguments, radius, up_axis)
@@ -133,7 +149,7 @@ def run(arguments: argparse.Namespace) -> int:
         scores = evaluator.result(
             generated, oracle=oracle, distances=distances, progress=advance, chunk=chunk, **sets.known
         )
-    _show(scores, arguments, sets.known["data"])
+    show(scores, arguments, sets.known["data"])
     if arguments.png is not None:
         from pcgen.cli.coverage import coverage_picture
 
@@ -145,7 +161,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuse what cannot be done before anything is read or sampled; makes a list of the distances."""
+    """Refuse what cannot be done before anything is read or sampled; makes a list of the distances.
+
+    `arguments.asked` then holds the options that were given and are of clouds alone.
+    """
     from pcgen.metrics import DISTANCES
     from pcgen.metrics.bootstrap import check_bootstrap
 
@@ -156,15 +175,16 @@ def _check(arguments: argparse.Namespace) -> None:
         raise ConfigurationError(f"--seed {arguments.seed}: a seed is 0 or more")
     if arguments.radius is not None and not arguments.radius > 0:
         raise ConfigurationError(f"--radius {arguments.radius:g}: the ball that the clouds lie in has one above 0")
+    arguments.asked = [o for o, name in OF_CLOUDS.items() if getattr(arguments, name) not in (None, False)]
+    arguments.level = 0.95 if arguments.level is None else arguments.level
+    arguments.draws = 1000 if arguments.draws is None else arguments.draws
     check_bootstrap(arguments.level, arguments.draws or 1)
-    arguments.distances = common.split_list(arguments.distances)
+    arguments.distances = common.split_list("cd" if arguments.distances is None else arguments.distances)
     unknown = [name for name in arguments.distances if name not in DISTANCES]
     if unknown or not arguments.distances:
         raise ConfigurationError(f"--distances {','.join(unknown)}: there is {', '.join(DISTANCES)}")
-    if arguments.png is not None and arguments.png.suffix != ".png":
-        raise ConfigurationError(f"--png {arguments.png}: the picture's name must end in .png")
     common.check_writable("--json", arguments.json)
-    common.check_writable("--png", arguments.png)
+    common.check_picture("--png", arguments.png)
 
 
 def _store(arguments: argparse.Namespace) -> "Store | None":
@@ -202,7 +222,7 @@ def _extractor(arguments: argparse.Namespace, radius: float | None, up_axis: int
 
 
 def _model(arguments: argparse.Namespace) -> Any:
-    """Load GENERATED if it is a checkpoint or a run's folder; None for a file of clouds."""
+    """Load GENERATED if it is a checkpoint or a run's folder; None for a file."""
     path = Path(arguments.generated)
     is_run = any(next(path.glob(pattern), None) for pattern in ("*.ckpt", "checkpoints/*.ckpt"))
     if path.suffix != ".ckpt" and not is_run:
@@ -210,10 +230,26 @@ def _model(arguments: argparse.Namespace) -> Any:
     if arguments.points is not None:
         raise ConfigurationError(f"--points is for files of clouds: {path} says how many points its model makes")
     arguments.checkpoint = arguments.generated
-    model = common.load_model(arguments, needs="sample")
-    if len(model.sample_shape) != 2 or model.sample_shape[-1] != 3:
-        raise ConfigurationError(f"{path} makes {model.sample_shape}, not clouds (N, 3): evaluate compares clouds")
-    return model
+    return common.load_model(arguments, needs="sample")
+
+
+def _of_images(model: Any, arguments: argparse.Namespace) -> bool:
+    """Say whether images are compared; options of clouds alone are refused then.
+
+    Raises:
+        ConfigurationError: With those that were given.
+    """
+    from pcgen.cli.images import holds_images
+    from pcgen.cli.modeldata import is_images
+
+    if not (is_images(model) if model is not None else holds_images(Path(arguments.generated))):
+        return False
+    if arguments.asked:
+        raise ConfigurationError(
+            f"{arguments.generated} {'holds' if model is None else 'makes'} images, which are compared by FID and KID: "
+            f"{' and '.join(arguments.asked)} {'is' if len(arguments.asked) == 1 else 'are'} of clouds; leave out"
+        )
+    return True
 
 
 def _both(model: Any, sets: "Sets", arguments: argparse.Namespace) -> "tuple[Tensor, Tensor, int | None]":
@@ -233,7 +269,8 @@ def _both(model: Any, sets: "Sets", arguments: argparse.Namespace) -> "tuple[Ten
         return draw(model, arguments.n or n, arguments.seed, progress=advance).cpu(), reference, CHUNK
 
 
-def _show(scores: Any, arguments: argparse.Namespace, data: str) -> None:
+def show(scores: Any, arguments: argparse.Namespace, data: str) -> None:
+    """Print the table, or the JSON, and write the JSON."""
     if arguments.json == Path("-"):
         sys.stdout.write(scores.to_json())
         return

@@ -25,11 +25,12 @@ class Sets:
     """What is compared, and what is known of it.
 
     Attributes:
-        generated: (S, N, 3), or None while a model has still to draw them.
-        reference: (R, M, 3).
-        oracle: Training clouds to choose from (K, M, 3), or None.
-        known: Fields of the protocol: data, split, normalization.
+        generated: (S, N, 3) or (S, C, H, W), or None while a model has still to draw them.
+        reference: (R, M, 3) or (R, C, H, W).
+        oracle: Training data to choose from (K, …), or None.
+        known: Fields of the protocol: data, split and, of clouds, normalization.
         up_axis: Of the reference, or None where nobody says.
+        noun: What one of them is called.
     """
 
     generated: "Tensor | None"
@@ -37,6 +38,7 @@ class Sets:
     oracle: "Tensor | None"
     known: dict[str, Any]
     up_axis: int | None = None
+    noun: str = "cloud"
 
 
 def sets_of_model(model: "GenerativeModel", arguments: argparse.Namespace) -> Sets:
@@ -124,31 +126,32 @@ def _points(clouds: "CloudSet", arguments: argparse.Namespace) -> Any:
 
 
 def number(sets: Sets, asked: int | None) -> int:
-    """How many clouds on either side: 1-NNA wants as many of each."""
+    """How many on either side: 1-NNA wants as many of each, and the bias of FID hangs on the number."""
     there = {"reference": len(sets.reference)}
     if sets.generated is not None:
         there["generated"] = len(sets.generated)
     n = min(there.values()) if asked is None else asked
     for name, count in there.items():
         if count < n:
-            raise ConfigurationError(f"-n {n}: the {name} set has only {common.count(count, 'cloud')}")
+            raise ConfigurationError(f"-n {n}: the {name} set has only {common.count(count, sets.noun)}")
         if count > n:
-            common.say(f"{n} of the {count} {name} clouds are taken, at random: both sides need as many (--unequal)")
+            taken = f"{n} of the {count} {name} {sets.noun}s are taken, at random"
+            common.say(f"{taken}: both sides need as many (--unequal)")
     return n
 
 
-def subset(clouds: "Tensor", n: int, seed: int) -> "Tensor":
-    """Choose n clouds as `DataModule.take` does, so that a run's own scores and these have the same oracle."""
-    if len(clouds) == n:
-        return clouds
-    return clouds[np.random.default_rng(seed).permutation(len(clouds))[:n]]
+def subset(x: "Tensor", n: int, seed: int) -> "Tensor":
+    """Choose n data as `DataModule.take` does, so that a run's own scores and these have the same oracle."""
+    if len(x) == n:
+        return x
+    return x[np.random.default_rng(seed).permutation(len(x))[:n]]
 
 
-def choose_oracle(clouds: "Tensor | None", n: int, arguments: argparse.Namespace) -> "Tensor | None":
-    """Choose n training clouds, or say why there are none."""
+def choose_oracle(sets: Sets, n: int, arguments: argparse.Namespace) -> "Tensor | None":
+    """Choose n training data, or say why there are none."""
     if arguments.no_oracle:
         return None
-    if clouds is None or len(clouds) < n:
-        common.say("no oracle row: the reference has no training split with as many clouds")
+    if sets.oracle is None or len(sets.oracle) < n:
+        common.say(f"no oracle row: the reference has no training split with as many {sets.noun}s")
         return None
-    return subset(clouds, n, arguments.seed)
+    return subset(sets.oracle, n, arguments.seed)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pcgen.metrics.features import FrechetDistance as FrechetDistance
     from pcgen.metrics.features import GivenFeatures as GivenFeatures
     from pcgen.metrics.features import KernelDistance as KernelDistance
+    from pcgen.metrics.image_evaluator import ImageEvaluator as ImageEvaluator
+    from pcgen.metrics.image_evaluator import evaluate_images as evaluate_images
     from pcgen.metrics.kernel_distance import KernelDistances as KernelDistances
     from pcgen.metrics.latent import ActiveUnits as ActiveUnits
     from pcgen.metrics.latent import KLPerDimension as KLPerDimension
@@ -43,6 +45,7 @@ _HOME = {
     "FrechetDistance": "features",
     "GenerationScores": "clouds",
     "GivenFeatures": "features",
+    "ImageEvaluator": "image_evaluator",
     "KLPerDimension": "latent",
     "KernelDistance": "features",
     "KernelDistances": "kernel_distance",
@@ -59,6 +62,7 @@ _HOME = {
     "data_name": "protocol",
     "draw": "sampling",
     "draw_chunks": "sampling",
+    "evaluate_images": "image_evaluator",
     "evaluate_sets": "evaluation",
     "extractor": "extractors",
 }

@@ -19,8 +19,8 @@ class Protocol:
         split: Split of it.
         num_reference: Reference shapes.
         num_generated: Generated shapes, or reconstructions.
-        num_points: Points of a reference cloud.
-        num_generated_points: Points of a generated cloud.
+        num_points: Points of a reference cloud; None for images.
+        num_generated_points: Points of a generated cloud; None for images.
         normalization: What was applied to the data, as plain values; {} for none.
         distances: What stands behind each distance's short name: kind, reduction, solver.
         jsd_radius: Radius of the ball that was scaled to ½ for the Jensen-Shannon divergence; None without it.
@@ -30,7 +30,8 @@ class Protocol:
         extractor: Identity of the network whose features were compared, if any: name, hash, axis taken for up.
         level: Of the confidence intervals; None without them.
         draws: Of the bootstrap that gave them.
-        reference: Digest of the reference clouds as they were compared: two files of one name may differ.
+        reference: Digest of the reference as it was compared: two files of one name may differ.
+        image_shape: [C, H, W] of images; None for clouds.
         version: Of the code.
     """
 
@@ -38,8 +39,8 @@ class Protocol:
     split: str
     num_reference: int
     num_generated: int
-    num_points: int
-    num_generated_points: int
+    num_points: int | None
+    num_generated_points: int | None
     normalization: dict[str, Any]
     distances: dict[str, str]
     jsd_radius: float | None = None
@@ -50,6 +51,7 @@ class Protocol:
     level: float | None = 0.95
     draws: int = 1000
     reference: str = ""
+    image_shape: list[int] | None = None
     version: str = __version__
 
     def differences(self, other: "Protocol") -> dict[str, tuple[Any, Any]]:

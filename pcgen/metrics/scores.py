@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io.files import atomic, existing
 from pcgen.metrics.bootstrap import Interval
-from pcgen.metrics.feature_scores import NAMES as OF_FEATURES
 from pcgen.metrics.protocol import Protocol
 from pcgen.metrics.tables import Row, ScoreTable
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 READABLE = (1, 2)  # 1 says nothing of pairs, remarks, level, draws and the reference's digest
 ORACLE = "oracle (training data)"
+OF_FEATURES = ("fpd", "fid", "kid")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Scores:
 
     Attributes:
         values: Score by name: `mmd_cd`, `cov_cd`, `1nna_cd`, `jsd`, `share_outside_ball` (of the generated points),
-            `reference_share_outside_ball`, …, as fractions and squared distances, not percent.
+            `reference_share_outside_ball`, …, as fractions and squared distances, not percent; of images `fid` and
+            `kid`.
         protocol: How they were measured.
         intervals: Low and high end by name, where there is one.
         oracle: The same scores of a training subset of the same size, or {}.
@@ -165,7 +166,7 @@ def compared(rows: Mapping[str, Scores], *, ignore: Collection[str] = ()) -> Sco
         shown[f"{name}: {ORACLE}" if notes else ORACLE] = (rows[name].oracle, rows[name].oracle_intervals)
     if len({result.protocol.extractor for result in rows.values()}) > 1:
         shown = {name: (_without_features(values), ends) for name, (values, ends) in shown.items()}
-        notes.append("FPD and KID are left out: the features of different extractors have nothing in common")
+        notes.append("FPD, FID and KID are left out: the features of different extractors have nothing in common")
     notes += [f"{name}: {remark}" for name, result in rows.items() for remark in result.remarks]
     return ScoreTable(shown, (whole.describe(), *notes), whole.extractor)
 

@@ -52,6 +52,7 @@ def quantity(name: str, extractor: str | None = None) -> Quantity:
         "1nna": Quantity(f"1-NNA-{distance}", "→ 50", 100, 1, "%"),
         "jsd": Quantity("JSD", "↓", digits=4),
         "fpd": Quantity(f"FPD{of_features}", "↓"),
+        "fid": Quantity(f"FID{of_features}", "↓"),
         "kid": Quantity(f"KID{of_features}", "↓", 1000, 3, "×10³"),
         "share": Quantity("outside ball", "", 100, 2, "%"),
         "reference": Quantity("reference outside ball", "", 100, 2, "%"),

@@ -354,15 +354,6 @@ def test_clouds_that_are_none(cli, sets):
         assert file in cli("evaluate", "gen.npy", "--reference", file).error
 
 
-def test_models_of_images_are_refused(cli, sets, trained, monkeypatch):
-    from pcgen.models import VAE
-
-    monkeypatch.setattr(
-        VAE, "sample_shape", property(lambda self: (1, 28, 28), lambda self, value: None), raising=False
-    )
-    assert "(1, 28, 28)" in cli("evaluate", trained).error
-
-
 BAD = {
     "a level of 1": (["--level", 1], "level is 1.0"),
     "negative draws": (["--draws", -1], "draws is -1"),
