@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sized
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch.utils.data import Dataset
 
@@ -33,6 +33,10 @@ class SplitDataModule(DataModule, Generic[S]):
         self.batch_size, self.drop_last = batch_size, drop_last
         self.num_workers, self.seed = num_workers, seed
         self._splits: dict[str, S] = {}
+
+    @abstractmethod
+    def setup(self, stage: str | None = None) -> None:
+        """Fill `_splits`, once; all are made at once, whatever the stage."""
 
     @abstractmethod
     def _batches(self, name: str) -> Dataset[Batch]:
@@ -109,6 +113,6 @@ class SplitDataModule(DataModule, Generic[S]):
         )
 
 
-def _as_it_is(batch: Batch) -> Batch:
+def _as_it_is(batch: Any) -> Any:
     """Leave a batch alone, which torch's own conversion would take apart and put together again."""
     return batch

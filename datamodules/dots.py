@@ -114,4 +114,5 @@ def _covered(center: Floats, wide: int, radius: float) -> Floats:
     edge = np.arange(wide + 1.0)[:, None]  # of the pixels' rows
     middle = center[:, 1:, None]  # (k, 1, 1)
     above = np.clip(edge, middle - half, middle + half)  # where the chord, cut off at each edge, ends
-    return np.diff(above, axis=1).reshape(len(center), wide, wide, _STRIPS).mean(-1)
+    covered: Floats = np.diff(above, axis=1).reshape(len(center), wide, wide, _STRIPS).mean(-1)
+    return covered
