@@ -59,7 +59,7 @@ class EraseRectangle(Corruption):
     def corrupt(self, x: Tensor, chance: Chance) -> Tensor:
         """Give images with a rectangle each of one value."""
         B, _, H, W = x.shape
-        if all(round(self.max_side * size) >= size for size in (H, W)):
+        if all(max(1, round(self.max_side * size)) >= size for size in (H, W)):
             raise DataError(
                 f"EraseRectangle with max_side {self.max_side} can erase the whole of an image of {H} × {W} pixels: "
                 "lower it"
