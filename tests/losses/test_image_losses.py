@@ -1,0 +1,40 @@
+import math
+
+import pytest
+import torch
+
+from pcgen.errors import ConfigurationError
+from pcgen.losses import BernoulliReconstruction, GaussianReconstruction, SquaredErrorReconstruction
+
+
+@pytest.mark.parametrize("sigmoid", [False, True])
+def test_a_gaussian_of_variance_one_half_is_the_squared_error(sigmoid):
+    prediction, target = torch.randn(3, 1, 4, 5), torch.rand(3, 1, 4, 5)
+    mean = 1 / (1 + (-prediction.double()).exp()) if sigmoid else prediction.double()
+    expected = [sum((m - t) ** 2 for m, t in zip(mean[i].flatten(), target[i].double().flatten(), strict=True)).item()
+                for i in range(3)]  # fmt: skip
+    assert SquaredErrorReconstruction(1.0, sigmoid)(prediction, target).tolist() == pytest.approx(expected, rel=1e-5)
+    half = GaussianReconstruction(math.sqrt(0.5), sigmoid)(prediction, target)
+    assert half.tolist() == pytest.approx(expected, rel=1e-5)
+    assert (20 * SquaredErrorReconstruction(0.05, sigmoid)(prediction, target)).tolist() == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "loss", [SquaredErrorReconstruction(), GaussianReconstruction(0.1, sigmoid=True), BernoulliReconstruction()]
+)
+def test_data_of_images_lie_between_zero_and_one(loss):
+    images = loss.data(5 * torch.randn(2, 1, 6, 6))
+    assert images.min() >= 0
+    assert images.max() <= 1
+
+
+def test_data_of_clouds_are_left_as_they_are():
+    points = 5 * torch.randn(2, 7, 3)
+    assert torch.equal(SquaredErrorReconstruction().data(points), points)
+
+
+def test_a_weight_of_nothing_is_refused():
+    with pytest.raises(ConfigurationError, match="weight is 0"):
+        SquaredErrorReconstruction(0)
