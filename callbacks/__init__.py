@@ -2,22 +2,30 @@
 
 from pcgen.callbacks.confusion import Confusion
 from pcgen.callbacks.interpolations import Interpolations
+from pcgen.callbacks.latent_arithmetic import LatentArithmetic
+from pcgen.callbacks.latent_histogram import LatentHistogram
 from pcgen.callbacks.latent_space import LatentSpace
 from pcgen.callbacks.latent_usage import LatentUsage
 from pcgen.callbacks.loss_curves import LossCurves
 from pcgen.callbacks.reconstruction_quality import ReconstructionQuality
 from pcgen.callbacks.reconstructions import Reconstructions
+from pcgen.callbacks.restorations import Restorations
 from pcgen.callbacks.samples import Samples
 from pcgen.callbacks.set_scores import SetScores
+from pcgen.callbacks.traversals import Traversals
 
 __all__ = [
     "Confusion",
     "Interpolations",
+    "LatentArithmetic",
+    "LatentHistogram",
     "LatentSpace",
     "LatentUsage",
     "LossCurves",
     "ReconstructionQuality",
     "Reconstructions",
+    "Restorations",
     "Samples",
     "SetScores",
+    "Traversals",
 ]

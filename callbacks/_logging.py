@@ -46,8 +46,13 @@ def log_final(trainer: Trainer, values: Mapping[str, float]) -> None:
     For `on_train_end`, when `LightningModule.log` is not allowed any more.
     """
     epoch = max(trainer.current_epoch - 1, 0)  # the last one, since by now the trainer has counted it
+    log_numbers(trainer, values, epoch, last_step(trainer))
+
+
+def log_numbers(trainer: Trainer, values: Mapping[str, float], epoch: int, step: int) -> None:
+    """Send numbers to every logger, whatever hook this is; does nothing but on rank zero."""
     for logger in _loggers(trainer):
-        logger.log_metrics({**values, "epoch": epoch}, last_step(trainer))
+        logger.log_metrics({**values, "epoch": epoch}, step)
 
 
 def log_image(trainer: Trainer, name: str, image: NDArray[np.uint8], step: int | None = None) -> None:
@@ -65,6 +70,26 @@ def log_image(trainer: Trainer, name: str, image: NDArray[np.uint8], step: int |
             logger.log_image(name, [image], step=step)
         elif (add_image := _writer_method(logger, "add_image")) is not None:
             add_image(name, image, step, dataformats="HWC")
+
+
+def log_animation(trainer: Trainer, name: str, path: Path, step: int | None = None) -> None:
+    """Send an animated GIF to TensorBoard and W&B, which both play it; does nothing but on rank zero.
+
+    Args:
+        trainer: Has the loggers.
+        name: Key, such as `"animations/traversals"`.
+        path: Of the file.
+        step: Batches trained on so far, the axis of Lightning's own metrics; None for now.
+    """
+    step = batches_so_far(trainer) if step is None else step
+    for logger in _loggers(trainer):
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            logger.log_metrics({name: wandb.Video(str(path))}, step)
+        elif (file_writer := _writer_method(logger, "_get_file_writer")) is not None:
+            # `add_video` would encode the frames again, with a library of its own; a GIF is shown as it is.
+            file_writer().add_summary(_summary(name, path), step)
 
 
 def log_clouds(trainer: Trainer, name: str, clouds: NDArray[Any], step: int | None = None, *, up_axis: int = 2) -> None:
@@ -122,6 +147,17 @@ def _loggers(trainer: Trainer) -> Iterator[Logger]:
 def _writer_method(logger: Logger, method: str) -> Any:
     # TensorBoard's writer stands behind `experiment`; other loggers' experiments lack these methods.
     return getattr(getattr(logger, "experiment", None), method, None)
+
+
+def _summary(name: str, path: Path) -> Any:
+    """Make what TensorBoard shows as an image, out of an encoded file."""
+    from PIL import Image as Picture
+    from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+
+    with Picture.open(path) as picture:
+        width, height = picture.size
+    image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=path.read_bytes())
+    return Summary(value=[Summary.Value(tag=name, image=image)])
 
 
 def _turned(clouds: NDArray[Any], up_axis: int, target: int) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 import csv
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,10 +14,18 @@ from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor
 
 from pcgen.base import DataModule, GenerativeModel
-from pcgen.callbacks._logging import last_step, log_clouds, log_image, log_table, run_folder
+from pcgen.callbacks._logging import (
+    last_step,
+    log_animation,
+    log_clouds,
+    log_image,
+    log_numbers,
+    log_table,
+    run_folder,
+)
 from pcgen.errors import ConfigurationError
 from pcgen.io.files import atomic
-from pcgen.viz import Image, save_png
+from pcgen.viz import Image, save_gif, save_png
 
 SPLITS = ("train", "val", "test")
 
@@ -37,17 +45,22 @@ class Drawing(NamedTuple):
         image: (H, W, 3).
         clouds: Clouds (K, N, 3) to turn with the mouse where a logger can show them, or None.
         table: What was drawn as numbers, or None.
+        frames: Images (H, W, 3) of one size, of an animation beside the picture; empty for none.
+        numbers: Single numbers for the loggers, by name, or None.
     """
 
     image: Image
     clouds: NDArray[Any] | None = None
     table: Table | None = None
+    frames: Sequence[Image] = ()
+    numbers: Mapping[str, float] | None = None
 
 
 class Picture(Callback):
     """Draws at the end of chosen epochs and of the training, into the run's folder and to every logger.
 
-    Files are `figures/<name>/epoch_0010.png` and, the latest again, `figures/<name>.png`. Rank zero alone draws. A
+    Files are `figures/<name>/epoch_0010.png` and, the latest again, `figures/<name>.png`; an animation is
+    `figures/<name>.gif`. Rank zero alone draws. A
     picture that cannot be drawn costs a warning and nothing else, and drawing leaves the random numbers of the
     training as they were.
 
@@ -56,7 +69,7 @@ class Picture(Callback):
     """
 
     name: ClassVar[str]
-    verb: ClassVar[str | None] = None  # what the model must be able to do
+    verbs: ClassVar[tuple[str, ...]] = ()  # what the model must be able to do
 
     def __init__(self, every_n_epochs: int) -> None:
         if every_n_epochs < 0:
@@ -72,19 +85,23 @@ class Picture(Callback):
     def check(self, trainer: Trainer) -> None:
         """Raise a ConfigurationError before the training if the picture's arguments cannot work with its data."""
 
+    def unable(self, model: GenerativeModel) -> str | None:  # noqa: ARG002 -- for those that ask more
+        """Say why there is nothing to draw of a model that has the verbs, after its name; None if there is."""
+        return None
+
     # ── when ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Find out whether the model can, and whether the arguments can work."""
         if stage != "fit":
             return
-        self._ready = self.verb is None or (isinstance(pl_module, GenerativeModel) and pl_module.can(self.verb))
+        reason = self._lack(pl_module)
+        self._ready = reason is None
         self._epoch = self._drawn = 0
-        if self._ready:
+        if reason is None:
             self.check(trainer)
         else:
-            name = type(pl_module).__name__
-            warn(trainer, f"{type(self).__name__} draws nothing: {name} cannot {self.verb}")
+            warn(trainer, f"{type(self).__name__} draws nothing: {type(pl_module).__name__} {reason}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw after the chosen epochs."""
@@ -96,6 +113,12 @@ class Picture(Callback):
         """Draw the end of the training, whatever its epoch."""
         if self._epoch > self._drawn:
             self._publish(trainer, pl_module)
+
+    def _lack(self, model: LightningModule) -> str | None:
+        for name in self.verbs:
+            if not isinstance(model, GenerativeModel) or not model.can(name):
+                return f"cannot {name}"
+        return self.unable(model) if isinstance(model, GenerativeModel) else None
 
     # ── where ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -113,7 +136,7 @@ class Picture(Callback):
                     trainer, "fast_dev_run", False
                 ):  # which writes nothing, but does find bugs
                     self._write(folder, drawing)
-                    self._log(trainer, drawing)
+                    self._log(trainer, drawing, folder)
             except Exception as error:  # noqa: BLE001 -- whatever is wrong with a picture, hours of training go on
                 reason = f"{type(error).__name__}: {error}"
                 warn(trainer, f"no picture of {self.name} after epoch {self._epoch}: {reason}")
@@ -121,6 +144,8 @@ class Picture(Callback):
     def _write(self, folder: Path, drawing: Drawing) -> None:
         save_png(folder / "figures" / self.name / f"epoch_{self._epoch:04d}.png", drawing.image)
         save_png(folder / "figures" / f"{self.name}.png", drawing.image)
+        if drawing.frames:
+            save_gif(folder / "figures" / f"{self.name}.gif", drawing.frames)
         if drawing.table is not None:
             name, columns, rows = drawing.table
             with (
@@ -129,9 +154,13 @@ class Picture(Callback):
             ):
                 csv.writer(file, lineterminator="\n").writerows([columns, *rows])
 
-    def _log(self, trainer: Trainer, drawing: Drawing) -> None:
+    def _log(self, trainer: Trainer, drawing: Drawing, folder: Path) -> None:
         step = last_step(trainer)
         log_image(trainer, f"figures/{self.name}", drawing.image, step)
+        if drawing.frames:
+            log_animation(trainer, f"animations/{self.name}", folder / "figures" / f"{self.name}.gif", step)
+        if drawing.numbers is not None:
+            log_numbers(trainer, drawing.numbers, self._epoch - 1, step)
         if drawing.table is not None:
             log_table(trainer, *drawing.table, step)
         if drawing.clouds is not None and len(drawing.clouds):

@@ -15,7 +15,7 @@ class Confusion(Picture):
     """
 
     name = "confusion"
-    verb = "classify"
+    verbs = ("classify",)
 
     def __init__(self, every_n_epochs: int = 10) -> None:
         super().__init__(every_n_epochs)

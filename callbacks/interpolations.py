@@ -4,6 +4,8 @@ from pytorch_lightning import LightningModule, Trainer
 
 from pcgen.base import GenerativeModel
 from pcgen.callbacks._picture import Drawing, Picture, at_least, check_split, datamodule_of, plain, up_axis
+from pcgen.errors import ConfigurationError
+from pcgen.ops.paths import Path
 from pcgen.viz import draw_interpolations
 
 
@@ -18,18 +20,33 @@ class Interpolations(Picture):
         steps: Stations of each, both ends among them.
         split: Of the datamodule.
         seed: Which pairs.
+        path: Between the codes: "linear" for the straight line, "spherical" for the great circle, on which codes keep
+            the length that N(0, I) gives them.
     """
 
     name = "interpolations"
-    verb = "interpolate"
+    verbs = ("interpolate",)
 
     def __init__(
-        self, every_n_epochs: int = 10, num_pairs: int = 4, steps: int = 7, split: str = "val", seed: int = 0
+        self,
+        every_n_epochs: int = 10,
+        num_pairs: int = 4,
+        steps: int = 7,
+        split: str = "val",
+        seed: int = 0,
+        path: Path = "linear",
     ) -> None:
         super().__init__(every_n_epochs)
         at_least(1, num_pairs=num_pairs)
         at_least(2, steps=steps)
-        self.num_pairs, self.steps, self.split, self.seed = num_pairs, steps, split, seed
+        if path not in ("linear", "spherical"):
+            raise ConfigurationError(f'path is {path!r}; choose "linear" or "spherical"')
+        self.num_pairs, self.steps, self.split, self.seed, self.path = num_pairs, steps, split, seed, path
+
+    def unable(self, model: GenerativeModel) -> str | None:
+        """Refuse a great circle in one dimension."""
+        one = self.path == "spherical" and model.latent_dim == 1
+        return "has codes of one dimension, which no great circle joins: give path linear" if one else None
 
     def check(self, trainer: Trainer) -> None:
         """See that the split is there and has a pair."""
@@ -40,6 +57,7 @@ class Interpolations(Picture):
         assert isinstance(model, GenerativeModel)
         x = datamodule_of(trainer, self).take(self.split, 2 * self.num_pairs, seed=self.seed).x
         ends = x[: len(x) // 2 * 2].reshape(-1, 2, *x.shape[1:])  # (B, 2, …)
-        walks = model.interpolate(ends[:, 0], ends[:, 1], self.steps).transpose(0, 1)  # (B, S, …)
-        heading = f"Interpolations ({self.split}) after epoch {epoch}"
+        walks = model.interpolate(ends[:, 0], ends[:, 1], self.steps, path=self.path).transpose(0, 1)  # (B, S, …)
+        how = self.split if self.path == "linear" else f"{self.split}, {self.path}"
+        heading = f"Interpolations ({how}) after epoch {epoch}"
         return Drawing(draw_interpolations(plain(walks), plain(ends), up_axis=up_axis(trainer), heading=heading))

@@ -25,7 +25,7 @@ class LatentSpace(Picture):
     """
 
     name = "latent_space"
-    verb = "encode"
+    verbs = ("encode",)
 
     def __init__(
         self,
@@ -43,6 +43,12 @@ class LatentSpace(Picture):
             raise ConfigurationError(f"perplexity is {perplexity}; give at least 1")
         self.num_points, self.split, self.factor = num_points, split, factor
         self.perplexity, self.seed = perplexity, seed
+
+    def unable(self, model: GenerativeModel) -> str | None:
+        """Refuse codes that make no plane."""
+        return (
+            "has codes of one dimension, which make no plane (see LatentHistogram)" if model.latent_dim == 1 else None
+        )
 
     def check(self, trainer: Trainer) -> None:
         """See that the split and the factor are there."""

@@ -19,7 +19,7 @@ class LatentUsage(Picture):
     """
 
     name = "latent_usage"
-    verb = "encode"
+    verbs = ("encode",)
 
     def __init__(self, every_n_epochs: int = 10) -> None:
         super().__init__(every_n_epochs)

@@ -30,7 +30,7 @@ class Reconstructions(Picture):
     """
 
     name = "reconstructions"
-    verb = "reconstruct"
+    verbs = ("reconstruct",)
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ class Samples(Picture):
     """
 
     name = "samples"
-    verb = "sample"
+    verbs = ("sample",)
 
     def __init__(self, every_n_epochs: int = 10, num_samples: int = 16, seed: int = 0, num_objects: int = 4) -> None:
         super().__init__(every_n_epochs)

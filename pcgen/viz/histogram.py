@@ -68,7 +68,8 @@ def _histograms(axes: Any, z: Floats) -> None:
     axes.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color="black", linewidth=1.6, label="N(0, 1)")
     axes.set(xlim=(-half, half), ylim=(0, top), xlabel="coordinate of a code", ylabel="density")
     outside = float((np.abs(z) > half).mean())
-    words = f"mean {z.mean():.2f}, standard deviation {z.std():.2f}".replace("-", "−")
+    mean = round(float(z.mean()), 2) + 0.0  # no −0.00
+    words = f"mean {mean:.2f}, standard deviation {z.std():.2f}".replace("-", "−")
     axes.set_title(words + (f" ({outside:.1%} lie farther out)" if outside >= 5e-4 else ""), fontsize="medium")
     axes.legend(frameon=False, fontsize="small")
 

@@ -125,7 +125,8 @@ def outermost(points: Array, camera: Camera) -> Array:
     up = points[:, camera.up_axis]
     seen = [camera.view(points), camera.view(_dropped(points, up.min(), camera))]
     ends = [found for view in seen for found in (view.argmin(axis=0), view.argmax(axis=0))]
-    return points[np.unique([up.argmin(), *np.concatenate(ends)])]
+    few: Array = points[np.unique([up.argmin(), *np.concatenate(ends)])]
+    return few
 
 
 def _dropped(points: Array, floor: float, camera: Camera) -> Array:
