@@ -6,17 +6,21 @@ confused with the minimum matching distance of sets of clouds, which shares the 
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.recipe import Recorded
 
 Kernel = Callable[[Tensor, Tensor], Tensor]  # (n, d), (m, d) -> (n, m)
-ENTRIES = 1 << 22  # of a kernel's matrix held at once
+TILE = 512  # rows and columns of a kernel's matrix held at once: what a processor's cache holds
+GPU_TILE = 4096
+FEW = 1 << 14  # pairs for which differences are faster than a matrix product
+LARGEST = 2.0**20  # squared distance to the centre, in squares of a kernel's width, up to which a product is exact
 
 
 class RecordedKernel(Recorded, ABC):
@@ -48,7 +52,7 @@ class InverseMultiquadratic(RecordedKernel):
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Give the kernel (n, m) of x (n, d) and y (m, d)."""
-        return self.scale / (self.scale + _squared_distances(x, y))
+        return _squared_distances(x, y, self.scale).add_(1).reciprocal_()
 
 
 class MultiscaleInverseMultiquadratic(RecordedKernel):
@@ -69,9 +73,12 @@ class MultiscaleInverseMultiquadratic(RecordedKernel):
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Give the kernel (n, m) of x (n, d) and y (m, d)."""
-        squared = _squared_distances(x, y)
-        widths = [2 * x.shape[1] * s for s in self.scales]
-        return torch.stack([c / (c + squared) for c in widths]).sum(0)
+        least = min(self.scales)
+        squared = _squared_distances(x, y, 2 * x.shape[1] * least)
+        kernel = torch.zeros_like(squared)
+        for s in self.scales:
+            kernel = kernel + (squared * (least / s) + 1).reciprocal_()
+        return kernel
 
 
 class GaussianKernel(RecordedKernel):
@@ -89,7 +96,7 @@ class GaussianKernel(RecordedKernel):
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """Give the kernel (n, m) of x (n, d) and y (m, d)."""
-        return (_squared_distances(x, y) / (-2 * self.bandwidth**2)).exp()
+        return _squared_distances(x, y, 2 * self.bandwidth**2).neg_().exp_()
 
 
 class PolynomialKernel(RecordedKernel):
@@ -123,13 +130,15 @@ def kernel_mmd2(x: Tensor, y: Tensor, *, kernel: Kernel = _DEFAULT, unbiased: bo
     and above 0 even for two samples of one distribution. `unbiased` takes the U-statistic: the same-set sums without
     their diagonals, over n (n − 1) and m (m − 1), which may be negative.
 
-    Differentiable (once) in x and y. A large matrix is summed in blocks of rows, which are computed again for a
-    gradient, so that memory stays bounded. Sums are taken in float64.
+    Differentiable (once) in x and y. A large matrix is summed in tiles, of which nothing is kept: memory is bounded,
+    with a gradient too. Computed in float64 (on an Apple GPU, which has none, in float32). The squared distances of
+    large tiles come from a product of centred matrices, where that is exact to 4e-10 of the kernel's largest value;
+    from differences where the data spread too far for that.
 
     Args:
-        x: (n, d), float32 or float64; half precision is computed in float32.
+        x: (n, d), of any floating-point type.
         y: (m, d).
-        kernel: (n, d), (m, d) to (n, m), symmetric. The default is 1 / (1 + ‖x − y‖²).
+        kernel: (n, d), (m, d) to (n, m), symmetric; it is called with float64. The default is 1 / (1 + ‖x − y‖²).
         unbiased: Give the U-statistic, which needs two of each.
 
     Returns:
@@ -144,7 +153,9 @@ def kernel_mmd2(x: Tensor, y: Tensor, *, kernel: Kernel = _DEFAULT, unbiased: bo
     >>> round(kernel_mmd2(x, x + 3).item(), 4)  # 2 (1 + 1/2)/2 − 2 (1/10 + 1/5 + 1/17 + 1/10)/4
     1.2706
     """
-    x, y = _checked(x, y, at_least=2 if unbiased else 1)
+    _check(x, y, at_least=2 if unbiased else 1)
+    dtype = x.dtype
+    x, y = x.to(_wide(x)), y.to(_wide(y))
     n, m = len(x), len(y)
     xx, yy, xy = _total(x, x, kernel), _total(y, y, kernel), _total(x, y, kernel)
     if unbiased:
@@ -152,42 +163,89 @@ def kernel_mmd2(x: Tensor, y: Tensor, *, kernel: Kernel = _DEFAULT, unbiased: bo
         value = xx / (n * (n - 1)) + yy / (m * (m - 1)) - 2 * xy / (n * m)
     else:
         value = xx / n**2 + yy / m**2 - 2 * xy / (n * m)
-    return value.to(x.dtype)
+    return value.to(torch.promote_types(dtype, torch.float32))
 
 
 def _total(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
-    """Sum the kernel's matrix in float64 without holding more than a block of it."""
-    rows = max(1, ENTRIES // len(y))
-    if len(x) <= rows:
-        return _block_sum(x, y, kernel)
-    wants_gradient = torch.is_grad_enabled() and (x.requires_grad or y.requires_grad)
-    blocks = [
-        checkpoint(_block_sum, part, y, kernel, use_reentrant=False) if wants_gradient else _block_sum(part, y, kernel)
-        for part in x.split(rows)
-    ]
-    return torch.stack(blocks).sum()
+    """Sum the kernel's matrix without holding more than a tile of it."""
+    if max(len(x), len(y)) <= _side(x):
+        return kernel(x, y).sum()
+    if not torch.is_grad_enabled():
+        x, y = (x.detach(),) * 2 if x is y else (x.detach(), y.detach())
+    return cast("Tensor", _TiledSum.apply(x, None if x is y else y, kernel))  # type: ignore[no-untyped-call]
 
 
-def _block_sum(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
-    return kernel(x, y).sum(dtype=_wide(x))
+class _TiledSum(torch.autograd.Function):
+    """Sums a kernel's matrix tile by tile; the gradient, which is small, is found on the way and nothing else kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor | None, kernel: Kernel) -> Tensor:
+        """Sum k(x_i, y_j), or k(x_i, x_j) where y is None: then the tiles above the diagonal count twice."""
+        same = y is None
+        data = (x, x if y is None else y)
+        wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[0 if same else 1])
+        gradients = [torch.zeros_like(t) if w else None for t, w in zip(data, wanted, strict=True)]
+        total = x.new_zeros(())
+        for weight, *places in _tiles(len(x), len(data[1]), _side(x), same=same):
+            parts = [t[k].detach().requires_grad_(w) for t, k, w in zip(data, places, wanted, strict=True)]
+            with torch.set_grad_enabled(any(wanted)):
+                tile = weight * kernel(*parts).sum()
+            total += tile.detach()
+            leaves = [part for part in parts if part.requires_grad]
+            found = iter(torch.autograd.grad(tile, leaves) if leaves else ())
+            for gradient, k in zip(gradients, places, strict=True):
+                if gradient is not None:
+                    gradient[k] += next(found)
+        if same and gradients[0] is not None:
+            gradients = [gradients[0] + gradients[1], None]
+        ctx.save_for_backward(*gradients)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Scale the gradients that are there already."""
+        return *(None if g is None else gradient * g for g in ctx.saved_tensors), None
+
+
+def _tiles(n: int, m: int, side: int, *, same: bool) -> Iterator[tuple[int, slice, slice]]:
+    """Give weight, rows and columns of each tile; of a symmetric matrix those on and above the diagonal."""
+    for i in range(0, n, side):
+        for j in range(i if same else 0, m, side):
+            yield 2 if same and j > i else 1, slice(i, i + side), slice(j, j + side)
 
 
 def _diagonal(x: Tensor, kernel: Kernel) -> Tensor:
-    """Sum k(x_i, x_i) in float64."""
-    parts = [kernel(part, part).diagonal().sum(dtype=_wide(x)) for part in x.split(math.isqrt(ENTRIES))]
-    return torch.stack(parts).sum()
+    """Sum k(x_i, x_i)."""
+    return torch.stack([kernel(part, part).diagonal().sum() for part in x.split(math.isqrt(FEW) // 2)]).sum()
+
+
+def _side(x: Tensor) -> int:
+    return TILE if x.device.type == "cpu" else GPU_TILE
 
 
 def _wide(x: Tensor) -> torch.dtype:
     return torch.float32 if x.device.type == "mps" else torch.float64
 
 
-def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
-    """Give ‖x − y‖² (n, m) from differences: exact also far from the origin, 0 with gradient 0 where they coincide."""
+def _squared_distances(x: Tensor, y: Tensor, unit: float) -> Tensor:
+    """Give ‖x − y‖² / unit (n, m), a tensor that the caller may change in place.
+
+    From differences: exact also far from the origin, and 0 with gradient 0 where points coincide. In float64 and for
+    many pairs from ‖x‖² + ‖y‖² − 2 xᵀy about a common centre, if what cancels then is too little to show: it may be
+    off by 4e-10, below 0 too.
+    """
+    x, y = x / math.sqrt(unit), y / math.sqrt(unit)
+    if x.dtype == torch.float64 and len(x) * len(y) >= FEW:
+        center = y.detach().mean(0)
+        x, y = x - center, y - center
+        a, b = x.square().sum(1, keepdim=True), y.square().sum(1, keepdim=True)
+        if a.max() + b.max() <= LARGEST:
+            return torch.cat([x, a, torch.ones_like(a)], 1) @ torch.cat([-2 * y, torch.ones_like(b), b], 1).T
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
 
 
-def _checked(x: Tensor, y: Tensor, at_least: int) -> tuple[Tensor, Tensor]:
+def _check(x: Tensor, y: Tensor, at_least: int) -> None:
     said = " and ".join(f"{name} {tuple(t.shape)} {t.dtype} on {t.device}" for name, t in (("x", x), ("y", y)))
     if x.ndim != 2 or y.ndim != 2 or x.shape[1] != y.shape[1] or not x.shape[1]:
         raise DataError(f"{said} are not two samples of one space: give (n, d) and (m, d)")
@@ -199,4 +257,3 @@ def _checked(x: Tensor, y: Tensor, at_least: int) -> tuple[Tensor, Tensor]:
         if not t.isfinite().all():
             row = int((~t.isfinite()).any(1).nonzero()[0])
             raise DataError(f"{name}[{row}] is not finite; look for NaN or infinity in what it was computed from")
-    return (x.float(), y.float()) if x.dtype in (torch.float16, torch.bfloat16) else (x, y)

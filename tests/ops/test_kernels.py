@@ -127,19 +127,60 @@ def test_blocks_of_rows_change_nothing(monkeypatch, kernel, unbiased):
     x, y = normal(57, 4).requires_grad_(), normal(43, 4, 1)
     whole = kernel_mmd2(x, y, kernel=kernel, unbiased=unbiased)
     (expected,) = torch.autograd.grad(whole, x)
-    monkeypatch.setattr(kernels, "ENTRIES", 100)
+    monkeypatch.setattr(kernels, "TILE", 10)
     blocks = kernel_mmd2(x, y, kernel=kernel, unbiased=unbiased)
     assert blocks.item() == pytest.approx(whole.item(), rel=1e-12)
     torch.testing.assert_close(torch.autograd.grad(blocks, x)[0], expected, rtol=1e-10, atol=1e-14)
+    both = kernel_mmd2(y, (z := x.detach().requires_grad_()), kernel=kernel, unbiased=unbiased)
+    torch.testing.assert_close(torch.autograd.grad(both, z)[0], expected, rtol=1e-10, atol=1e-14)
     with torch.no_grad():
         assert kernel_mmd2(x, y, kernel=kernel, unbiased=unbiased).item() == pytest.approx(whole.item(), rel=1e-12)
 
 
-def test_far_from_the_origin_nothing_is_lost():
-    x, y = normal(30, 3, dtype=torch.float32), normal(30, 3, 1, dtype=torch.float32)
+@pytest.mark.parametrize("n", [30, 400])
+def test_far_from_the_origin_nothing_is_lost(n):
+    x, y = normal(n, 3, dtype=torch.float32), normal(n, 3, 1, dtype=torch.float32)
     far = [(t.double() + 4096).float() for t in (x, y)]
     near = [(t.double() - 4096).float() for t in far]  # the same rounding without the shift
     assert kernel_mmd2(*far).item() == pytest.approx(kernel_mmd2(*near).item(), rel=1e-6)
+
+
+def by_differences(x, y, k):
+    """V-statistic and its gradient by x, from the differences of all pairs at once."""
+    x = x.detach().requires_grad_()
+
+    def mean(a, b):
+        return k((a[:, None] - b[None]).square().sum(2)).mean()
+
+    value = mean(x, x) + mean(y, y) - 2 * mean(x, y)
+    return value, torch.autograd.grad(value, x)[0]
+
+
+PROFILES = [
+    (InverseMultiquadratic(0.3), lambda s: 0.3 / (0.3 + s)),
+    (GaussianKernel(0.7), lambda s: (-s / (2 * 0.7**2)).exp()),
+    (MultiscaleInverseMultiquadratic((0.1, 2.0)), lambda s: 0.6 / (0.6 + s) + 12 / (12 + s)),
+]
+
+
+@pytest.mark.parametrize(("kernel", "profile"), PROFILES)
+@pytest.mark.parametrize("place", ["near", "far", "pairs of twins", "spread"])
+def test_many_pairs_are_as_exact_as_differences(monkeypatch, kernel, profile, place):
+    """Large tiles come from a product of matrices, which must not show."""
+    monkeypatch.setattr(kernels, "TILE", 150)
+    x, y = normal(200, 3), normal(180, 3, 1) + 0.2
+    if place == "far":
+        x, y = x + 1e4, y + 1e4
+    elif place == "pairs of twins":
+        x[100:] = x[:100] + 1e-7
+    elif place == "spread":  # so far that only differences see what is near
+        x, y = x * 1e-3, y * 1e-3
+        x[::2] += 1e7
+        y[::3] -= 1e7
+    z = x.clone().requires_grad_()
+    value, (expected, gradient) = kernel_mmd2(z, y, kernel=kernel), by_differences(x, y, profile)
+    assert value.item() == pytest.approx(expected.item(), rel=1e-7)
+    torch.testing.assert_close(torch.autograd.grad(value, z)[0], gradient, rtol=1e-6, atol=1e-9)
 
 
 def test_half_precision_is_computed_in_float32():
