@@ -129,7 +129,8 @@ def require_classes(splits: Mapping[str, Images], class_names: Sequence[str], so
         counts = np.bincount(images.digit, minlength=len(class_names))
         absent = [c for c, count in zip(class_names, counts, strict=True) if not count]
         if absent:
+            remedy = "" if name == "test" else ", or change the share that is held out (validation)"
             raise DataError(
-                f"{source} has no image of class {', '.join(absent)} in its {name} split: leave the class out of "
-                "classes, or change the share that is held out (validation)"
+                f"{source} has no image of class {', '.join(absent)} in its {name} split: leave it out of "
+                f"classes{remedy}"
             )

@@ -13,7 +13,6 @@ from pcgen.errors import ConfigurationError
 Floats = NDArray[np.float64]
 
 _SPLITS = ("train", "val", "test")
-_STRIPS = 16  # of a pixel's width; the area within each is exact but for the arc's bend, less than a byte can tell
 _CHUNK = 1024  # images drawn at once
 
 
@@ -109,10 +108,29 @@ def draw_dots(place: Floats, size: int, radius: float) -> NDArray[np.uint8]:
 
 def _covered(center: Floats, wide: int, radius: float) -> Floats:
     """Give the share of each of W × W pixels (k, W, W) that discs at (k, 2), from the left and the top, cover."""
-    strip = (np.arange(wide * _STRIPS) + 0.5) / _STRIPS  # middles of vertical strips
-    half = np.sqrt(np.maximum(radius**2 - (strip - center[:, :1]) ** 2, 0))[:, None]  # of the chord (k, 1, W strips)
-    edge = np.arange(wide + 1.0)[:, None]  # of the pixels' rows
-    middle = center[:, 1:, None]  # (k, 1, 1)
-    above = np.clip(edge, middle - half, middle + half)  # where the chord, cut off at each edge, ends
-    covered: Floats = np.diff(above, axis=1).reshape(len(center), wide, wide, _STRIPS).mean(-1)
+    edge = np.arange(wide + 1.0)
+    a = np.clip(edge - center[:, :1], -radius, radius)[:, None, :]  # (k, 1, W + 1): of columns, from the centre
+    b = np.clip(edge - center[:, 1:], -radius, radius)[:, :, None]  # (k, W + 1, 1): of rows
+    below = _corner_area(a, b, radius)  # (k, W + 1, W + 1)
+    covered: Floats = np.diff(np.diff(below, axis=1), axis=2)
     return covered
+
+
+def _corner_area(a: Floats, b: Floats, radius: float) -> Floats:
+    """Give the area of the part X <= a, Y <= b of a disc about the origin, exactly, for a and b in [−radius, radius].
+
+    If the corner (a, b) lies in the disc, the part is a sector, a rectangle and two triangles. If not, the lines meet
+    outside, and the part is what one of them, or both, leave of the disc.
+    """
+    whole = np.pi * radius**2
+    left, down = _cut_area(a, radius), _cut_area(b, radius)
+    inside = a * b + (left + down) / 2 - whole / 4
+    outside = np.where(a < 0, np.where(b < 0, 0.0, left), np.where(b < 0, down, left + down - whole))
+    area: Floats = np.where(a**2 + b**2 < radius**2, inside, outside)
+    return area
+
+
+def _cut_area(a: Floats, radius: float) -> Floats:
+    """Give the area of the part X <= a of a disc about the origin."""
+    area: Floats = radius**2 * (np.pi / 2 + np.arcsin(a / radius)) + a * np.sqrt(radius**2 - a**2)
+    return area

@@ -152,6 +152,18 @@ def test_images_and_labels_that_do_not_belong_together(tmp_path):
         data.take("dev")
 
 
+def test_a_class_without_an_image_in_a_split_is_named(tmp_path):
+    plant(tmp_path)
+    with pytest.raises(DataError, match=r"no image of class 3, 7 in its val split: leave it out of classes, or"):
+        MNIST(str(tmp_path), classes=["3", "7"], validation=0.01).setup()
+    digit = arrays(30)[1]
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.where(digit == 7, 1, digit))))
+    with pytest.raises(DataError, match=rf"{tmp_path} has no image of class 7 in its test split"):
+        MNIST(str(tmp_path), classes=["3", "7"]).setup()
+    assert len(MNIST(str(tmp_path), classes=["3", "1"]).split("test")) == 9
+    assert len(MNIST(str(tmp_path)).split("test")) == 30  # nobody asked for sevens
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

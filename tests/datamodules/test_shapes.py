@@ -13,6 +13,8 @@ from pcgen.datamodules._catalogue import CLASSES, FACTORS, PARTS
 from pcgen.datamodules._furniture import Factors
 from pcgen.datamodules._primitives import inside, sample_union
 from pcgen.errors import ConfigurationError, DataError
+from pcgen.recipe import build as rebuild
+from pcgen.recipe import describe
 
 
 @pytest.fixture(scope="module")
@@ -210,6 +212,26 @@ def test_part_labels_belong_to_the_points(shapes):
         assert set(y.tolist()) <= {PARTS.index(p) for p in ("seat", "back", "leg", "arm", "pole", "base")}
 
 
+def test_parts_are_factors_where_asked_for():
+    sizes = {"num_points": 512, "train_size": 200, "val_size": 8, "test_size": 8, "classes": ["chair", "table"]}
+    data = Shapes(**sizes, part_factors=["arm", "seat"])
+    assert data.factor_names == (*FACTORS, "has_arm", "has_seat")  # known before the shapes are made
+    batch, parts = data.take("train"), data.part_labels("train")
+    assert data.factor_names == (*FACTORS, "has_arm", "has_seat")
+    for k, name in enumerate(("arm", "seat")):  # arms and seats are large: 512 points never miss them
+        assert torch.equal((parts == PARTS.index(name)).any(1).float(), batch.factors[:, 7 + k])
+    chair = batch.label == 0
+    assert 0.25 < batch.factors[chair, 7].mean() < 0.55  # four in ten have arms
+    assert not batch.factors[~chair, 7:].any()
+    assert batch.factors[chair, 8].all()
+    plain = Shapes(**sizes).take("train")
+    assert torch.equal(plain.x, batch.x)
+    assert torch.equal(plain.factors, batch.factors[:, :7])
+    for drawn in data.train_dataloader():
+        assert drawn.factors.shape == (len(drawn.x), 9)
+    assert torch.equal(rebuild(describe(data)).take("val").factors, data.take("val").factors)
+
+
 def test_part_labels_follow_the_fixed_subset():
     data = Shapes(
         num_points=32, stored_points=96, train_size=16, val_size=8, test_size=8, classes=["table"], resample=True
@@ -239,6 +261,8 @@ def test_val_size_zero_makes_validation_the_test_split():
         ({"classes": ["chair", "car"]}, r"no class 'car'; it has bed, chair"),
         ({"classes": ["chair", "chair"]}, "each once"),
         ({"classes": []}, "name at least one"),
+        ({"part_factors": ["armrest"]}, r"no part 'armrest'; it has leg, seat, back, arm, top"),
+        ({"part_factors": ["arm", "arm"]}, "each once"),
         ({"train_size": 0}, "train_size"),
         ({"stored_points": 10}, "stored_points is 10"),
     ],
