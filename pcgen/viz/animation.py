@@ -2,15 +2,16 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io.files import atomic
 from pcgen.viz.layout import INK, PAPER, Image
 
 _COLORS = 254  # that the pictures choose; paper and ink have places of their own
+_PLACES = np.array([1 << 16, 1 << 8, 1], np.uint32)  # of red, green and blue in one number
 _SAMPLED = 1 << 20  # pixels looked at to choose the colours
 
 
@@ -38,8 +39,10 @@ def save_gif(path: str | os.PathLike[str], frames: Sequence[Image], duration_ms:
         raise DataError(f"{path}: frames are (H, W, 3) of uint8 and of one size, these have shapes {sorted(shapes)}")
     if frames[0].shape[2] != 3:
         raise DataError(f"{path}: frames are (H, W, 3), these are {frames[0].shape}")
-    palette = _palette(frames)
-    pictures = [Picture.fromarray(frame).quantize(palette=palette, dither=Picture.Dither.NONE) for frame in frames]
+    palette, indices = _indexed(frames)
+    pictures = [Picture.fromarray(index) for index in indices]
+    for picture in pictures:
+        picture.putpalette(palette.tobytes())
     with atomic(path) as unfinished:
         pictures[0].save(
             unfinished,
@@ -52,14 +55,29 @@ def save_gif(path: str | os.PathLike[str], frames: Sequence[Image], duration_ms:
         )
 
 
-def _palette(frames: Sequence[Image]) -> Any:
+def _indexed(frames: Sequence[Image]) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
+    """Give a palette (256, 3) for all frames, and each frame as the places (H, W) of the colours nearest to its own."""
+    from scipy.spatial import cKDTree
+
+    packed = [np.ascontiguousarray(frame).astype(np.uint32) @ _PLACES for frame in frames]  # (H, W), below 2^24
+    seen = np.zeros(1 << 24, np.bool_)
+    for pixels in packed:
+        seen[pixels] = True
+    used = np.flatnonzero(seen)
+    colors = (used[:, None] // _PLACES % 256).astype(np.uint8)  # (U, 3)
+    chosen = colors if len(colors) <= 256 else _palette(frames)
+    place = np.zeros(1 << 24, np.uint8)
+    place[used] = cKDTree(chosen).query(colors)[1]
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(chosen)] = chosen
+    return palette, [place[pixels] for pixels in packed]
+
+
+def _palette(frames: Sequence[Image]) -> NDArray[np.uint8]:
     """Choose 256 colours for all frames; the background and the letters keep theirs exactly."""
     from PIL import Image as Picture
 
     pixels = np.concatenate([frame.reshape(-1, 3) for frame in frames])
     pixels = pixels[:: -(-len(pixels) // _SAMPLED)]
-    chosen = Picture.fromarray(pixels[None]).quantize(_COLORS, Picture.Quantize.MEDIANCUT).getpalette() or []
-    colors = [*chosen[: 3 * _COLORS], *(PAPER,) * 3, *INK]
-    palette = Picture.new("P", (1, 1))
-    palette.putpalette(colors + colors[-3:] * (256 - len(colors) // 3))
-    return palette
+    cut = Picture.fromarray(pixels[None]).quantize(_COLORS, Picture.Quantize.MEDIANCUT).getpalette() or []
+    return np.array([*cut[: 3 * _COLORS], *(PAPER,) * 3, *INK], np.uint8).reshape(-1, 3)
