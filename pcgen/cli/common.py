@@ -4,12 +4,14 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pcgen.errors import ConfigurationError
 from pcgen.io.progress import progress as progress  # noqa: PLC0414 -- the verbs take it from here
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pcgen.base import GenerativeModel
 
 CLOUD_SUFFIXES = (".h5", ".npy", ".npz", ".ply", ".xyz")
@@ -88,12 +90,15 @@ def check_outputs(arguments: argparse.Namespace) -> None:
     Raises:
         ConfigurationError: Naming the argument.
     """
-    if arguments.out is None and arguments.png is None:
-        raise ConfigurationError("nothing to write: give --out FILE for the data, --png FILE for a picture, or both")
+    gif = getattr(arguments, "gif", None)
+    if arguments.out is None and arguments.png is None and gif is None:
+        moving = ", --gif FILE for a moving one" if hasattr(arguments, "gif") else ""
+        raise ConfigurationError(f"nothing to write: give --out FILE for the data, --png FILE for a picture{moving}")
     if arguments.out is not None and arguments.out.suffix not in CLOUD_SUFFIXES:
         raise ConfigurationError(f"--out {arguments.out}: clouds are written as {', '.join(CLOUD_SUFFIXES)}")
     check_writable("--out", arguments.out)
     check_picture("--png", arguments.png)
+    check_picture("--gif", gif, ".gif")
 
 
 def check_picture(option: str, path: Path | None, suffix: str = ".png") -> None:
@@ -107,12 +112,12 @@ def check_picture(option: str, path: Path | None, suffix: str = ".png") -> None:
     check_writable(option, path)
 
 
-def load_model(arguments: argparse.Namespace, needs: str | None = None) -> "GenerativeModel":
+def load_model(arguments: argparse.Namespace, *needs: str) -> "GenerativeModel":
     """Load the checkpoint that was asked for, onto its device.
 
     Args:
         arguments: With `checkpoint`, `device` and `trust`.
-        needs: A verb that the model must have.
+        needs: Verbs that the model must have.
 
     Raises:
         CheckpointError: As `pcgen.load`.
@@ -121,8 +126,9 @@ def load_model(arguments: argparse.Namespace, needs: str | None = None) -> "Gene
     from pcgen.checkpoint import load
 
     model = load(arguments.checkpoint, map_location=device(arguments.device), trust=arguments.trust)
-    if needs is not None and not model.can(needs):
-        raise model.unsupported(needs)
+    for verb in needs:
+        if not model.can(verb):
+            raise model.unsupported(verb)
     return model
 
 
@@ -146,9 +152,34 @@ def device(name: str) -> str:
     return name
 
 
+def random_rows(x: "Tensor", n: int | None, seed: int) -> "Tensor":
+    """Choose n rows (n,) of data (K, …) at random and without repeats, in ascending order; all if there are no more."""
+    import torch
+
+    if n is None or n >= len(x):
+        return torch.arange(len(x))
+    return torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:n].sort().values
+
+
 def split_list(text: str) -> list[str]:
     """Split `a,b, c` at its commas."""
     return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def number_list(option: str, text: str, kind: "type[int | float]") -> list[Any]:
+    """Read the numbers of an option at its commas.
+
+    Raises:
+        ConfigurationError: If there is none, or a word is no such number.
+    """
+    try:
+        found = [kind(word) for word in split_list(text)]
+    except ValueError:
+        found = []
+    if not found:
+        what = "whole numbers" if kind is int else "numbers"
+        raise ConfigurationError(f"{option} {text}: give {what}, separated by commas")
+    return found
 
 
 def count(number: int, noun: str) -> str:

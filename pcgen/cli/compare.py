@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pcgen.cli import common
-from pcgen.errors import ConfigurationError
+from pcgen.cli.names import check_different, shortest, split_name
 
 if TYPE_CHECKING:
     from pcgen.metrics import Scores
@@ -50,27 +50,17 @@ def _named(words: list[str]) -> "dict[str, Scores]":
     """Read every file; a row's name is the one given, or else as much of the path as tells it from the others."""
     from pcgen.metrics import Scores
 
-    given = [_split(word) for word in words]
-    short = _shortest([path for name, path in given if not name])
+    given = [(name, _file(Path(place))) for name, place in map(split_name, words)]
+    # A run is told by its name and time at least.
+    short = shortest([path for name, path in given if not name], _parts, lambda path: 2 if path.stem == RUN else 1)
     names = [name or short[path] for name, path in given]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigurationError(f"two results are called {twice}: name them, such as {twice}2={given[-1][1]}")
+    check_different(names, given[-1][1], "results")
     return {name: Scores.load(path) for name, (_, path) in zip(names, given, strict=True)}
 
 
-def _split(word: str) -> tuple[str, Path]:
-    name, sign, place = word.partition("=")
-    if not sign or Path(word).exists():
-        name, place = "", word
-    path = Path(place)
-    return name, path / f"{RUN}.json" if path.is_dir() else path
+def _file(path: Path) -> Path:
+    return path / f"{RUN}.json" if path.is_dir() else path
 
 
-def _shortest(paths: list[Path]) -> dict[Path, str]:
-    """Name paths by as many of their last parts as they need to differ; a run by its name and time at least."""
-    parts = {path: path.parent.absolute().parts if path.stem == RUN else path.with_suffix("").parts for path in paths}
-    for length in range(1, 1 + max(map(len, parts.values()), default=0)):
-        names = {path: "/".join(p[-max(length, 2 if path.stem == RUN else 1) :]) for path, p in parts.items()}
-        if len(set(names.values())) == len(names):
-            return names
-    return {path: str(path) for path in paths}
+def _parts(path: Path) -> tuple[str, ...]:
+    return path.parent.absolute().parts if path.stem == RUN else path.with_suffix("").parts

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pcgen.cli.results import stacked
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -41,7 +43,7 @@ def coverage_picture(generated: "Tensor", reference: "Tensor", d: "Tensor", up_a
         heading = f"{len(missed)} of {len(reference)} references are covered by no generated cloud, such as"
         labels = ("not covered", "nearest generated")
         images.append(_pairs(reference[shown], generated[nearest_s[shown]], d_r[shown], labels, heading, up_axis))
-    return _stacked(images)
+    return stacked(images)
 
 
 def _pairs(
@@ -54,11 +56,3 @@ def _pairs(
     both = np.concatenate(rows, axis=1)
     titles = [f"{distance:.3g}" for distance in distances.tolist()]
     return draw_rows(rows, labels=labels, titles=titles, likes=(both, both), up_axis=up_axis, heading=heading)
-
-
-def _stacked(images: "list[Image]") -> "Image":
-    """Put images of any widths one below the other, on the paper of their corners."""
-    width = max(image.shape[1] for image in images)
-    paper = images[0][0, 0, 0]
-    padded = [np.pad(i, ((0, 0), (0, width - i.shape[1]), (0, 0)), constant_values=paper) for i in images]
-    return np.concatenate(padded)

@@ -230,7 +230,7 @@ def _model(arguments: argparse.Namespace) -> Any:
     if arguments.points is not None:
         raise ConfigurationError(f"--points is for files of clouds: {path} says how many points its model makes")
     arguments.checkpoint = arguments.generated
-    return common.load_model(arguments, needs="sample")
+    return common.load_model(arguments, "sample")
 
 
 def _of_images(model: Any, arguments: argparse.Namespace) -> bool:

@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     common.check_outputs(arguments)
     if arguments.steps < 2:
         raise ConfigurationError(f"--steps {arguments.steps}: an interpolation has at least its two ends")
-    model = common.load_model(arguments, needs="interpolate")
+    model = common.load_model(arguments, "interpolate")
     results.check_kind(model, arguments)
     from pcgen.cli.modeldata import as_images, is_images, model_data
 

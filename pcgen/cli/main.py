@@ -19,9 +19,13 @@ TRAINER_VERBS = {
 }
 # verb -> (module of pcgen.cli, what it does); each module has add_arguments(parser) and run(arguments) -> exit status
 VERBS = {
-    "sample": ("sample", "draw new clouds from a checkpoint"),
-    "reconstruct": ("reconstruct", "encode and decode the clouds of a file or data set"),
-    "interpolate": ("interpolate", "walk between two clouds through the latent space"),
+    "sample": ("sample", "draw new data from a checkpoint"),
+    "reconstruct": ("reconstruct", "encode and decode the data of a file or data set"),
+    "interpolate": ("interpolate", "walk between two data through the latent space"),
+    "traverse": ("traverse", "move one coordinate of a code after the other"),
+    "arithmetic": ("arithmetic", "add the difference between two kinds of data to a code"),
+    "restore": ("restore", "damage data and let the model undo it: the error before and after"),
+    "latents": ("latents", "what the codes of one or more checkpoints say, side by side"),
     "evaluate": ("evaluate", "score samples against a reference, beside an oracle"),
     "compare": ("compare", "put result files of evaluate side by side"),
     "cache": ("cache", "what has been kept of earlier evaluations, and its removal"),
@@ -106,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs = "\n".join(f"  {name:12s} {text}" for name, text in rows.items())
     parser = Parser(
         prog="pcgen",
-        description="Generative models of 3D point clouds: train, sample, evaluate.",
+        description="Generative models of 3D point clouds and small images: train, sample, evaluate.",
         epilog=f"verbs:\n{verbs}\n\npcgen VERB --help tells the rest.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

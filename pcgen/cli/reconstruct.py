@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     common.check_outputs(arguments)
     if arguments.n is not None and arguments.n < 1:
         raise ConfigurationError(f"-n {arguments.n}: at least one is reconstructed")
-    model = common.load_model(arguments, needs="reconstruct")
+    model = common.load_model(arguments, "reconstruct")
     results.check_kind(model, arguments)
     from pcgen.cli.modeldata import model_data
 

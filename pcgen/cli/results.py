@@ -1,7 +1,10 @@
 """What the verbs leave behind: files of clouds or images, and pictures."""
 
 import argparse
-from collections.abc import Iterable
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,3 +70,26 @@ def up_axis(model: "GenerativeModel") -> int:
     """Give the axis that points up in a model's clouds; z where nobody said."""
     known = (model.data_info or {}).get("up_axis")
     return 2 if known is None else int(known)
+
+
+def stacked(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Put images of any widths one below the other, on the paper of their corners."""
+    width = max(image.shape[1] for image in images)
+    paper = images[0][0, 0, 0]
+    padded = [np.pad(i, ((0, 0), (0, width - i.shape[1]), (0, 0)), constant_values=paper) for i in images]
+    return np.concatenate(padded)
+
+
+def write_json(path: Path | None, content: dict[str, Any], what: str) -> None:
+    """Write plain content to `--json`, `-` for standard output; whole or not at all."""
+    from pcgen.io.files import atomic
+
+    if path is None:
+        return
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    if path == Path("-"):
+        sys.stdout.write(text)
+        return
+    with atomic(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+    say(f"{what}: {shown(path)}")

@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     common.check_outputs(arguments)
     if arguments.n < 1:
         raise ConfigurationError(f"-n {arguments.n}: at least one is drawn")
-    model = common.load_model(arguments, needs="sample")
+    model = common.load_model(arguments, "sample")
     results.check_kind(model, arguments)
     from pcgen.cli.modeldata import is_images
 

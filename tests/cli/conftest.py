@@ -35,6 +35,50 @@ trainer:
       init_args: {num_clouds: 8, every_n_epochs: 0, radius: 1.0}
 """
 
+DOTS = """\
+name: MODEL
+model:
+  class_path: MODEL
+  init_args:
+    encoder: {class_path: CNNEncoder, init_args: {image_shape: [1, 16, 16], channels: [4, 8], head_widths: [16]}}
+    decoder: {class_path: CNNDecoder, init_args: {image_shape: [1, 16, 16], latent_dim: 3, channels: [8, 4]}}
+    reconstruction: {class_path: BernoulliReconstruction}MORE
+data:
+  class_path: Dots
+  init_args: {image_size: 16, radius: 3, train_size: 200, val_size: 20, test_size: 60}
+trainer:
+  accelerator: cpu
+  max_epochs: 1
+  log_every_n_steps: 1
+  enable_model_summary: false
+"""
+DENOISING = """
+    corruption:
+      class_path: pcgen.corruptions.Compose
+      init_args:
+        corruptions:
+          - class_path: pcgen.corruptions.SaltAndPepper
+            init_args: {share: 0.2}
+          - class_path: pcgen.corruptions.GaussianNoise
+            init_args: {std: 0.1}
+"""
+COMPLETION = """\
+name: completer
+model:
+  class_path: Autoencoder
+  init_args:
+    encoder: {class_path: PointNetEncoder, init_args: {widths: [8, 16]}}
+    decoder: {class_path: MLPDecoder, init_args: {latent_dim: 4, num_points: 32, widths: [16]}}
+    corruption: {class_path: pcgen.corruptions.CutBall, init_args: {share: 0.3}}
+data:
+  class_path: Shapes
+  init_args: {num_points: 32, train_size: 24, val_size: 8, test_size: 8, batch_size: 8, classes: [chair, table]}
+trainer:
+  accelerator: cpu
+  max_epochs: 1
+  log_every_n_steps: 1
+  enable_model_summary: false
+"""
 IMAGES = """\
 name: digits
 model:
@@ -106,6 +150,24 @@ def digits(tmp_path_factory):
         (home / f"{prefix}-images-idx3-ubyte").write_bytes(idx(pixels))
         (home / f"{prefix}-labels-idx1-ubyte").write_bytes(idx(label))
     return fit(home, IMAGES.replace("ROOT", str(home)))
+
+
+@pytest.fixture(scope="session")
+def dots(tmp_path_factory):
+    """The folder of a variational run on images with two known factors."""
+    return fit(tmp_path_factory.mktemp("dots"), DOTS.replace("MODEL", "VAE").replace("MORE", ""))
+
+
+@pytest.fixture(scope="session")
+def denoiser(tmp_path_factory):
+    """The folder of a denoising autoencoder's run on the same images."""
+    return fit(tmp_path_factory.mktemp("denoiser"), DOTS.replace("MODEL", "Autoencoder").replace("MORE", DENOISING))
+
+
+@pytest.fixture(scope="session")
+def completer(tmp_path_factory):
+    """The folder of a run of an autoencoder that completes clouds."""
+    return fit(tmp_path_factory.mktemp("completer"), COMPLETION)
 
 
 def fit(home, config):

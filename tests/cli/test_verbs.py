@@ -287,7 +287,8 @@ def test_help_imports_nothing_heavy():
     code = (
         "import sys, contextlib, io\nfrom pcgen.cli.main import main\n"
         "for words in (['--help'], ['sample', '--help'], ['data', 'prepare', '--help'], ['evaluate', '--help'],\n"
-        "              ['compare', '--help'], ['cache', '--help']):\n"
+        "              ['compare', '--help'], ['cache', '--help'], ['traverse', '--help'], ['arithmetic', '--help'],\n"
+        "              ['restore', '--help'], ['latents', '--help'], ['reconstruct', '--help']):\n"
         "    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n        main(words)\n"
         "print(sorted({'torch', 'pytorch_lightning', 'h5py', 'matplotlib', 'open3d', 'numba'} & set(sys.modules)))\n"
     )
