@@ -72,6 +72,6 @@ class LatentArithmetic(Picture):
         chosen = []
         for text in (self.start, self.plus, self.minus):
             selector = parse_selector(text, datamodule.class_names, datamodule.factor_names)
-            rows = selector.rows(batch, source=f"data of split {self.split!r}")
+            rows = selector.rows(batch, source=f"split {self.split!r}")
             chosen.append(Batch(batch.x[rows]))
         return chosen

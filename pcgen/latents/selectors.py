@@ -93,7 +93,7 @@ class Selector:
 
         Args:
             batch: With the labels and factors of the names that the selector was parsed with.
-            source: Of the data, for the message, such as "split 'val'".
+            source: Name of the data, for the message, such as "split 'val'".
 
         Raises:
             DataError: If nothing is chosen, with what there is; or if labels or factors are missing.

@@ -111,5 +111,5 @@ def test_data_without_labels_or_factors_are_told_so():
         parse_selector("chair", CLASSES, FACTORS).rows(BATCH._replace(label=None))
     with pytest.raises(DataError, match="have no factors"):
         parse_selector("tilt>0", CLASSES, FACTORS).rows(BATCH._replace(factors=None))
-    with pytest.raises(DataError, match="none of the 0"):
+    with pytest.raises(DataError, match="none of the 0 of these data: there are none"):
         parse_selector("chair", CLASSES, FACTORS).rows(Batch(torch.zeros(0, 4, 3), torch.zeros(0, dtype=torch.int64)))
