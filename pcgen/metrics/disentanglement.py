@@ -5,6 +5,7 @@ https://openreview.net/forum?id=By-7dz-AZ. A regressor predicts each factor from
 each latent is an importance matrix R (d, k), each column of which is scaled to sum 1.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.metrics.factors import Discrete, Samples, mean_of, samples_of
+from pcgen.ops._parallel import run_all
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +50,8 @@ def dci(
 ) -> DCI:
     """Disentanglement, completeness and informativeness of a code.
 
-    A quarter of the data, drawn by the seed, is held out. Factors that are constant are left out; a factor of which
+    A quarter of the data, drawn by the seed, is held out; the factors are learned side by side, in as many threads as
+    torch has. Factors that are constant are left out; a factor of which
     the regressor uses nothing has completeness 0; dead latents have no weight. With a single latent (factor)
     completeness (disentanglement) is 1 where anything is used at all, and with nothing used the score is 0.
 
@@ -65,7 +68,8 @@ def dci(
         Scores and importances; the order of the data does not show.
 
     Raises:
-        DataError: If shapes do not fit, a value is not finite, or there are fewer than 20 data.
+        DataError: If shapes do not fit, a value is not finite, there are fewer than 20 data, or every factor is
+            constant.
         ConfigurationError: If the estimator is none of the above or `discrete` does not fit.
 
     >>> factors = torch.rand(200, 2, generator=torch.Generator().manual_seed(0))
@@ -127,7 +131,7 @@ def linear_informativeness(codes: Tensor, factors: Tensor) -> Tensor:
         Scalar float64 in [0, 1]; 1 for every invertible linear code.
 
     Raises:
-        DataError: If shapes do not fit, a value is not finite, or there are too few data.
+        DataError: If shapes do not fit, a value is not finite, there are too few data, or every factor is constant.
 
     >>> factors = torch.rand(50, 2, generator=torch.Generator().manual_seed(0))
     >>> round(linear_informativeness(factors @ torch.tensor([[1.0, 2.0], [3.0, 4.0]]), factors).item(), 6)
@@ -154,8 +158,7 @@ def separated_attribute_predictability(
     Kumar et al., "Variational Inference of Disentangled Latent Concepts from Unlabeled Observations", 2018,
     https://arxiv.org/abs/1711.00848: a continuous factor's score under a latent is their squared correlation, a
     discrete one's the held-out accuracy of a linear support vector classifier on that latent alone. A dead latent
-    predicts the commonest class. The second best of a single latent is 0. Constant factors are left out; with none
-    left the score is 0.
+    predicts the commonest class. The second best of a single latent is 0. Constant factors are left out.
 
     Args:
         codes: (n, d), n ≥ 20.
@@ -167,7 +170,8 @@ def separated_attribute_predictability(
         Scalar float64 in [0, 1].
 
     Raises:
-        DataError: If shapes do not fit, a value is not finite, or there are fewer than 20 data.
+        DataError: If shapes do not fit, a value is not finite, there are fewer than 20 data, or every factor is
+            constant.
         ConfigurationError: If `discrete` does not fit.
 
     >>> factors = torch.cartesian_prod(torch.arange(10.0), torch.arange(10.0))
@@ -184,8 +188,13 @@ def _dci(samples: Samples, estimator: Estimator, seed: int) -> DCI:
     importance, scores = np.zeros((d, k)), np.zeros(k)
     fit, held = _split(len(samples.codes), seed)
     z = _standardized(samples.codes, samples.codes[fit])
-    for i, (y, classes) in enumerate(zip(samples.factors.T, samples.discrete, strict=True)):
-        importance[:, i], scores[i] = _predicted(z, y, fit, held, _estimator(estimator, classes, seed), classes=classes)
+
+    def learn(i: int) -> None:
+        classes = samples.discrete[i]
+        model = _estimator(estimator, classes, seed)
+        importance[:, i], scores[i] = _predicted(z, samples.factors[:, i], fit, held, model, classes=classes)
+
+    run_all((1, partial(learn, i)) for i in range(k))
     used = importance.sum(0)
     return DCI(
         disentanglement=mean_of(_certainty(importance), importance.sum(1)),

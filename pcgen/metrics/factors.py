@@ -20,7 +20,7 @@ class Samples(NamedTuple):
 
     Attributes:
         codes: (n, d) float64.
-        factors: (n, k) float64, none of them constant; k may be 0.
+        factors: (n, k) float64, none of them constant.
         discrete: For each of the k, whether its values are classes.
     """
 
@@ -39,16 +39,12 @@ def samples_of(codes: Tensor, factors: Tensor, discrete: Discrete, *, at_least: 
         at_least: Data that the score needs.
 
     Raises:
-        DataError: If the shapes do not fit, there are too few data, or a value is not finite.
+        DataError: If the shapes do not fit, there are too few data, a value is not finite, or every factor is constant.
         ConfigurationError: If `discrete` speaks of another number of factors.
     """
     import numpy as np
 
-    if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or not codes.shape[1] * factors.shape[1]:
-        raise DataError(
-            f"codes have shape {tuple(codes.shape)} and factors {tuple(factors.shape)}; give (n, d) and (n, k) of the "
-            "same n data"
-        )
+    check_shapes(codes, factors)
     if len(codes) < at_least:
         raise DataError(f"{len(codes)} data are too few for this score; give at least {at_least}")
     for name, x in ("codes", codes), ("factors", factors):
@@ -58,10 +54,47 @@ def samples_of(codes: Tensor, factors: Tensor, discrete: Discrete, *, at_least: 
     flags = [discrete] * factors.shape[1] if isinstance(discrete, bool) else list(discrete)
     if len(flags) != factors.shape[1]:
         raise ConfigurationError(f"discrete speaks of {len(flags)} factors, but there are {factors.shape[1]}")
+    require_varying(factors)
     c, f = (x.detach().cpu().double().numpy() for x in (codes, factors))
     order = canonical_order(np.concatenate([f, c], 1))
     varies = f.min(0) < f.max(0)
     return Samples(c[order], f[order][:, varies], [flag for flag, v in zip(flags, varies, strict=True) if v])
+
+
+def check_shapes(codes: Tensor, factors: Tensor) -> None:
+    """Refuse what is not (n, d) and (n, k) of the same data.
+
+    Raises:
+        DataError: If it is not, with the way to give a single latent or factor.
+    """
+    if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors) or not codes.shape[1] * factors.shape[1]:
+        single = "".join(
+            f", {name}[:, None] for a single one" for name, x in (("codes", codes), ("factors", factors)) if x.ndim == 1
+        )
+        raise DataError(
+            f"codes have shape {tuple(codes.shape)} and factors {tuple(factors.shape)}; give (n, d) and (n, k) of the "
+            f"same n data{single}"
+        )
+
+
+def constant_factors(factors: Tensor, names: Sequence[str] = ()) -> list[str]:
+    """Give the names of the factors (n, k) that do not vary over the data, or "factor 0" and so on without names."""
+    still = (factors == factors[:1]).all(0).tolist()
+    return [names[i] if names else f"factor {i}" for i, constant in enumerate(still) if constant]
+
+
+def require_varying(factors: Tensor, names: Sequence[str] = ()) -> None:
+    """Refuse factors (n, k) none of which varies.
+
+    Raises:
+        DataError: With their names.
+    """
+    constant = constant_factors(factors, names)
+    if len(constant) == factors.shape[1]:
+        raise DataError(
+            f"every factor is constant over the {len(factors)} data ({', '.join(constant)}), so no code can be held "
+            "against them; give data over which at least one varies"
+        )
 
 
 def mean_of(values: "np.ndarray", weights: "np.ndarray | None" = None) -> Tensor:

@@ -1,5 +1,7 @@
 """What the latent dimensions of a model carry."""
 
+import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -12,7 +14,7 @@ from pcgen.metrics.disentanglement import (
     linear_informativeness,
     separated_attribute_predictability,
 )
-from pcgen.metrics.factors import Discrete
+from pcgen.metrics.factors import Discrete, check_shapes, constant_factors, require_varying
 from pcgen.metrics.latent_prior import ACTIVE_KL, ACTIVE_VARIANCE, WAE_KERNEL, active_units, check_codes, latent_mmd2
 from pcgen.metrics.means import MeanOverData
 from pcgen.metrics.mutual_information import modularity, mutual_information_gap
@@ -118,14 +120,22 @@ class LatentFactorScores(RowSets):
     `compute` gives a dictionary: `modularity`, `mutual_information_gap` (both by mutual information), `compactness`,
     `informativeness`, `dci_disentanglement` (by a regressor), `sap` and `linear_informativeness`; see
     `pcgen.metrics.functional` for what they are. Codes and factors are kept in float32; neither the order of the data
-    nor the number of processes shows, to the last bit.
+    nor the number of processes shows, to the last bit. Dead latents, a single latent and a single factor give numbers
+    (of a single latent the second best is 0).
+
+    Attributes:
+        left_out: Names of the factors that were constant over the data at the last `compute` and so were left out.
 
     Args:
+        factor_names: Of the k factors, for messages; without, "factor 0" and so on.
         discrete: Whether the factors' values are classes; one for all, or one for each.
         bins: For the mutual information.
         estimator: Of DCI: "boosting" or "lasso".
         seed: Of the held-out data.
         kwargs: Of every `torchmetrics.Metric`.
+
+    Warns:
+        UserWarning: Once, with the names, if factors were left out.
     """
 
     names: ClassVar[list[str]] = [
@@ -138,10 +148,12 @@ class LatentFactorScores(RowSets):
         "linear_informativeness",
     ]
     widths: Tensor
+    left_out: tuple[str, ...]
 
     def __init__(
         self,
         *,
+        factor_names: Sequence[str] = (),
         discrete: Discrete = False,
         bins: int = 20,
         estimator: Estimator = "boosting",
@@ -149,14 +161,16 @@ class LatentFactorScores(RowSets):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.factor_names, self.left_out, self._warned = tuple(factor_names), (), False
         self.discrete, self.bins, self.estimator, self.seed = discrete, bins, estimator, seed
         self.add_rows("pairs")  # codes and factors side by side
         self.add_state("widths", default=torch.zeros(2, dtype=torch.int64), dist_reduce_fx="max")
 
     def update(self, codes: Tensor, factors: Tensor) -> None:
         """Add codes (B, d) and their data's factors (B, k)."""
-        if codes.ndim != 2 or factors.ndim != 2 or len(codes) != len(factors):
-            raise DataError(f"codes {tuple(codes.shape)} and factors {tuple(factors.shape)} are not (B, d) and (B, k)")
+        check_shapes(codes, factors)
+        if self.factor_names and len(self.factor_names) != factors.shape[1]:
+            raise DataError(f"{factors.shape[1]} factors came, but factor_names has {len(self.factor_names)}")
         widths = torch.tensor([codes.shape[1], factors.shape[1]], device=self.device)
         if self.widths.any() and not torch.equal(widths, self.widths):
             raise DataError(f"codes and factors are {widths.tolist()} wide after {self.widths.tolist()}")
@@ -167,13 +181,15 @@ class LatentFactorScores(RowSets):
         """Give the scores by name, scalars in float64.
 
         Raises:
-            DataError: If there are fewer than 20 data, not more than latents + 1, or a value is not finite.
+            DataError: If there are fewer than 20 data, not more than latents + 1, a value is not finite, or every
+                factor is constant.
         """
         d, k = self.widths.tolist()
         if not d:
             raise DataError("scores of no codes were asked for; update with codes and factors first")
         pairs = self.rows("pairs", d + k)
         codes, factors = pairs[:, :d], pairs[:, d:]
+        self._tell_left_out(factors)
         found = dci(codes, factors, discrete=self.discrete, estimator=self.estimator, seed=self.seed)
         values = (
             modularity(codes, factors, discrete=self.discrete, bins=self.bins),
@@ -185,3 +201,13 @@ class LatentFactorScores(RowSets):
             linear_informativeness(codes, factors),
         )
         return dict(zip(self.names, values, strict=True))
+
+    def _tell_left_out(self, factors: Tensor) -> None:
+        require_varying(factors, self.factor_names)
+        self.left_out = tuple(constant_factors(factors, self.factor_names))
+        if self.left_out and not self._warned:
+            self._warned = True
+            said = (
+                f"scores of a code leave out what is constant over the {len(factors)} data: {', '.join(self.left_out)}"
+            )
+            warnings.warn(said, stacklevel=3)

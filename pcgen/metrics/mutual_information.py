@@ -28,8 +28,8 @@ def modularity(codes: Tensor, factors: Tensor, *, discrete: Discrete = False, bi
     (`disentanglement` of `dci` is the same idea from a regressor's importances.)
 
     The mean is over live latents: those that share more information with some factor than chance gives (by 5 standard
-    deviations over 20 shuffles). A dead latent encodes no factor, and is no fault here. With no live latent, or no
-    factor that varies, the score is 0; a single factor scores 1. Constant factors are left out.
+    deviations over 20 shuffles). A dead latent encodes no factor, and is no fault here. With no live latent the score
+    is 0; a single factor scores 1. Constant factors are left out.
 
     Args:
         codes: (n, d).
@@ -41,7 +41,8 @@ def modularity(codes: Tensor, factors: Tensor, *, discrete: Discrete = False, bi
         Scalar float64 in [0, 1]; the order of the data does not show.
 
     Raises:
-        DataError: If shapes do not fit, a value is not finite, or there are fewer than two data.
+        DataError: If shapes do not fit, a value is not finite, there are fewer than two data, or every factor is
+            constant.
         ConfigurationError: If bins is below 2 or `discrete` does not fit.
 
     >>> import torch
@@ -65,7 +66,7 @@ def mutual_information_gap(codes: Tensor, factors: Tensor, *, discrete: Discrete
 
     Chen et al., "Isolating Sources of Disentanglement in VAEs", 2018, https://arxiv.org/abs/1802.04942: the mean over
     factors of (I_best − I_second) / H(factor). It asks for modular and compact at once. The second best of a single
-    latent is 0. Constant factors are left out; with none left the score is 0.
+    latent is 0. Constant factors are left out.
 
     Args:
         codes: (n, d).
@@ -77,7 +78,8 @@ def mutual_information_gap(codes: Tensor, factors: Tensor, *, discrete: Discrete
         Scalar float64 in [0, 1]; the order of the data does not show.
 
     Raises:
-        DataError: If shapes do not fit, a value is not finite, or there are fewer than two data.
+        DataError: If shapes do not fit, a value is not finite, there are fewer than two data, or every factor is
+            constant.
         ConfigurationError: If bins is below 2 or `discrete` does not fit.
 
     >>> import torch

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -239,22 +240,52 @@ def test_discrete_factors_are_classes_and_not_numbers():
 def test_everything_degenerate_gives_numbers(discrete):
     n = 60
     varying = torch.randint(4, (n, 2), generator=torch.Generator().manual_seed(0)).float()
-    constant = torch.ones(n, 1)
-    several = (torch.cat([varying, constant], 1), varying[:, :1], torch.zeros(n, 1), torch.zeros(n, 3))
-    for codes, factors in itertools.product(several, several):
-        for name, value in scores(codes, factors, discrete=discrete).items():
-            assert 0 <= value <= 1, (name, codes.shape, factors.shape)
-        assert 0 <= F.linear_informativeness(codes, factors).item() <= 1
+    mixed = torch.cat([varying, torch.ones(n, 1)], 1)
+    codes = (mixed, varying[:, :1], torch.zeros(n, 1), torch.zeros(n, 3))
+    for z, factors in itertools.product(codes, (mixed, varying[:, :1])):
+        for name, value in scores(z, factors, discrete=discrete).items():
+            assert 0 <= value <= 1, (name, z.shape, factors.shape)
+        assert 0 <= F.linear_informativeness(z, factors).item() <= 1
 
 
 def test_what_the_degenerate_numbers_are():
     factors, dead = uniform(800, 2), torch.zeros(800, 3)
-    constant = torch.ones(800, 2)
     assert all(value == 0 for value in scores(dead, factors).values())
-    assert all(value == 0 for value in scores(factors, constant).values())
     single = scores(factors[:, :1], factors[:, :1])
     assert all(value > 0.99 for value in single.values()), single
-    assert F.linear_informativeness(factors, constant).item() == 0.0
+
+
+def test_factors_that_are_all_constant_are_refused_by_name():
+    codes, factors = uniform(60, 3), torch.tensor([[3.0, -1.0]]).repeat(60, 1)
+    for score in (*SCORES.values(), F.linear_informativeness):
+        with pytest.raises(DataError, match=r"constant over the 60 data \(factor 0, factor 1\).*at least one varies"):
+            score(codes, factors)
+    metric = LatentFactorScores(factor_names=["leg_height", "has_arm"])
+    metric.update(codes, factors)
+    with pytest.raises(DataError, match=r"\(leg_height, has_arm\)"):
+        metric.compute()
+
+
+@pytest.mark.filterwarnings("ignore:The ``compute`` method")
+def test_the_metric_says_once_which_factors_were_left_out():
+    codes, factors = (t.float() for t in correlated(60))
+    factors[:, 1] = 7
+    for names, said in ((["a", "b", "c"], ("b",)), ((), ("factor 1",))):
+        metric = LatentFactorScores(factor_names=names, estimator="lasso")
+        metric.update(codes, factors)
+        with pytest.warns(UserWarning, match=f"leave out what is constant over the 60 data: {said[0]}"):
+            first = metric.compute()
+        assert metric.left_out == said
+        assert first["sap"] == F.separated_attribute_predictability(codes, factors[:, [0, 2]])
+        metric.reset()
+        metric.update(codes, factors)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            metric.compute()
+    whole = LatentFactorScores(estimator="lasso")
+    whole.update(*(t.float() for t in correlated(60)))
+    whole.compute()
+    assert whole.left_out == ()
 
 
 def test_constant_factors_and_dead_latents_change_nothing():
@@ -274,6 +305,19 @@ def test_the_order_of_the_data_does_not_show_and_seeds_repeat():
     assert scores(codes[p], factors[p]) == scores(codes, factors)
     assert F.informativeness(codes[p], factors[p]) == F.informativeness(codes, factors)
     assert F.informativeness(codes, factors, seed=1) != F.informativeness(codes, factors)
+
+
+def test_the_number_of_threads_does_not_show():
+    codes, factors = correlated(200)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = F.dci(codes, factors)
+        torch.set_num_threads(3)
+        together = F.dci(codes, factors)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
 def test_the_metric_is_the_functions():
@@ -310,8 +354,15 @@ def test_refusals():
     with pytest.raises(ConfigurationError, match="estimator is 'forest'"):
         F.dci(codes, factors, estimator="forest")
     metric = LatentFactorScores()
-    with pytest.raises(DataError, match=r"not .B, d. and .B, k."):
+    with pytest.raises(DataError, match=r"codes have shape \(30, 4\) and factors \(3, 2\)"):
         metric.update(codes, factors[:3])
+    for score in (*SCORES.values(), F.linear_informativeness, metric.update):
+        with pytest.raises(DataError, match=r"shape \(30,\).*codes\[:, None\] for a single one"):
+            score(codes[:, 0], factors)
+        with pytest.raises(DataError, match=r"factors\[:, None\] for a single one"):
+            score(codes, factors[:, 0])
+    with pytest.raises(DataError, match="2 factors came, but factor_names has 1"):
+        LatentFactorScores(factor_names=["a"]).update(codes, factors)
     metric.update(codes, factors)
     with pytest.raises(DataError, match=r"\[3, 2\] wide after \[4, 2\]"):
         metric.update(codes[:, :3], factors)
