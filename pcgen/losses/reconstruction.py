@@ -9,7 +9,7 @@ from abc import abstractmethod
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pcgen.errors import ConfigurationError
+from pcgen.errors import ConfigurationError, DataError
 from pcgen.ops import chamfer_distance, gaussian_nearest_neighbors
 from pcgen.recipe import Recorded
 
@@ -91,6 +91,16 @@ class LearnedScaleChamferReconstruction(Reconstruction):
         return (self.min_scale + (self.initial_scale - self.min_scale) * unit).log()
 
 
+def _check_shapes(prediction: Tensor, target: Tensor) -> None:
+    """Refuse data that the decoder's output would be stretched to fit, or could not be compared with."""
+    if prediction.shape != target.shape:
+        made, given = (tuple(t.shape[1:]) for t in (prediction, target))
+        raise DataError(
+            f"the decoder makes data {made} and was given {given} to compare them with: set its image_shape (or "
+            "num_points) to the data's"
+        )
+
+
 class SquaredErrorReconstruction(Reconstruction):
     """w ‖x − x̂‖², summed over pixels, or over points in their order.
 
@@ -107,7 +117,12 @@ class SquaredErrorReconstruction(Reconstruction):
         self.weight, self.sigmoid = weight, sigmoid
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Give the loss (B,) of predictions (B, …) against data of the same shape."""
+        """Give the loss (B,) of predictions (B, …) against data of the same shape.
+
+        Raises:
+            DataError: If the shapes differ.
+        """
+        _check_shapes(prediction, target)
         mean = prediction.sigmoid() if self.sigmoid else prediction
         return self.weight * (mean - target).flatten(1).square().sum(1)
 
@@ -135,7 +150,12 @@ class BernoulliReconstruction(Reconstruction):
     """−Σ [x log p + (1−x) log(1−p)] over the pixels of images in [0, 1]; the decoder gives logits of p."""
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Give the loss (B,) of logits (B, C, H, W) against images of the same shape."""
+        """Give the loss (B,) of logits (B, C, H, W) against images of the same shape.
+
+        Raises:
+            DataError: If the shapes differ.
+        """
+        _check_shapes(prediction, target)
         return F.binary_cross_entropy_with_logits(prediction, target, reduction="none").flatten(1).sum(1)
 
     def data(self, prediction: Tensor) -> Tensor:

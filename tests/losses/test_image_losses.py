@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from pcgen.errors import ConfigurationError
+from pcgen.errors import ConfigurationError, DataError
 from pcgen.losses import BernoulliReconstruction, GaussianReconstruction, SquaredErrorReconstruction
 
 
@@ -38,3 +38,9 @@ def test_data_of_clouds_are_left_as_they_are():
 def test_a_weight_of_nothing_is_refused():
     with pytest.raises(ConfigurationError, match="weight is 0"):
         SquaredErrorReconstruction(0)
+
+
+@pytest.mark.parametrize("loss", [SquaredErrorReconstruction(), GaussianReconstruction(), BernoulliReconstruction()])
+def test_images_of_another_size_than_the_decoders_are_refused_not_stretched(loss):
+    with pytest.raises(DataError, match=r"makes data \(1, 6, 6\) and was given \(1, 6, 1\)"):
+        loss(torch.rand(2, 1, 6, 6), torch.rand(2, 1, 6, 1))
