@@ -4,6 +4,7 @@ from pcgen.callbacks.confusion import Confusion
 from pcgen.callbacks.interpolations import Interpolations
 from pcgen.callbacks.latent_arithmetic import LatentArithmetic
 from pcgen.callbacks.latent_histogram import LatentHistogram
+from pcgen.callbacks.latent_scores import LatentScores
 from pcgen.callbacks.latent_space import LatentSpace
 from pcgen.callbacks.latent_usage import LatentUsage
 from pcgen.callbacks.loss_curves import LossCurves
@@ -19,6 +20,7 @@ __all__ = [
     "Interpolations",
     "LatentArithmetic",
     "LatentHistogram",
+    "LatentScores",
     "LatentSpace",
     "LatentUsage",
     "LossCurves",
