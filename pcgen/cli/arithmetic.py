@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         image = draw_arithmetic(
             made.numpy(), data.x[rows].numpy(), scales, labels=[data.name[row] for row in rows],
-            up_axis=results.up_axis(model), heading=f"+ s ({arguments.plus} − {arguments.minus})",
+            up_axis=results.up_axis(model), heading=f"code + s (mean of {arguments.plus} − mean of {arguments.minus})",
         )  # fmt: skip
         results.write_picture(arguments, image)
     return 0

@@ -77,7 +77,7 @@ class CodeScores:
             "mean, std of codes": f"{self.mean:.3f}, {self.std:.3f}",
             "MMD² to N(0, I) ×10³ ↓": f"{1000 * self.mmd2:.3f}",
             "  of two samples of N(0, I)": f"0 ± {1000 * self.mmd2_of_prior:.3f}",
-            "KL (nats)": "–" if self.kl is None else f"{self.kl:.3f}",
+            **({} if self.kl is None else {"KL (nats)": f"{self.kl:.3f}"}),
             {"chamfer": "Chamfer ×10³ ↓", "mse": "mean squared error ×10³ ↓"}[
                 self.distance
             ]: f"{1000 * self.error:.4g}",

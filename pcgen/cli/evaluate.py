@@ -223,9 +223,12 @@ def _extractor(arguments: argparse.Namespace, radius: float | None, up_axis: int
 
 def _model(arguments: argparse.Namespace) -> Any:
     """Load GENERATED if it is a checkpoint or a run's folder; None for a file."""
+    from pcgen.io.files import existing
+
     path = Path(arguments.generated)
     is_run = any(next(path.glob(pattern), None) for pattern in ("*.ckpt", "checkpoints/*.ckpt"))
     if path.suffix != ".ckpt" and not is_run:
+        existing(path)
         return None
     if arguments.points is not None:
         raise ConfigurationError(f"--points is for files of clouds: {path} says how many points its model makes")

@@ -117,7 +117,8 @@ def _picture(evaluator: "ImageEvaluator", first: "Tensor", features: "Tensor") -
 
     from pcgen.viz import draw_rows
 
-    d = torch.cdist(features[: len(first)], evaluator.features)  # (K, R)
+    # Without the matrix product, by which equal features are at a distance.
+    d = torch.cdist(features[: len(first)], evaluator.features, compute_mode="donot_use_mm_for_euclid_dist")  # (K, R)
     nearest = evaluator.reference.cpu()[d.argmin(1)]
     return draw_rows(
         (first.numpy(), nearest.numpy()),

@@ -173,12 +173,17 @@ def _checked(array: Any, shape: Shape | None, source: str) -> NDArray[np.float32
     if images.ndim != 4 or 0 in images.shape or shape not in (None, images.shape[1:]):
         raise DataError(f"{source} holds an array {tuple(given)} of {array.dtype}; images {wanted} are needed here")
     if images.dtype == np.uint8:
-        return images.astype(np.float32) / 255
-    images = np.ascontiguousarray(images, dtype=np.float32)
+        return _fractions(images)
+    images = np.require(images, np.float32, ["C", "W"])  # torch warns of mapped files, which cannot be written to
     low, high = float(images.min()), float(images.max())
     if not (low >= 0 and high <= 1):  # NaN too
         raise DataError(f"{source} holds numbers from {low:.4g} to {high:.4g}; images are in [0, 1], or bytes")
     return images
+
+
+def _fractions(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    fractions: NDArray[np.float32] = pixels.astype(np.float32) / np.float32(255)
+    return fractions
 
 
 def _read_pngs(path: Path, shape: Shape | None) -> ImageSet:
@@ -187,8 +192,7 @@ def _read_pngs(path: Path, shape: Shape | None) -> ImageSet:
         raise DataError(f"{path} holds no .png")
     first = _png(files[0], shape)
     others = [_png(file, first.shape) for file in files[1:]]
-    images = np.stack([first, *others]).astype(np.float32) / 255
-    return ImageSet(images, name=tuple(file.stem for file in files), source=str(path))
+    return ImageSet(_fractions(np.stack([first, *others])), name=tuple(file.stem for file in files), source=str(path))
 
 
 def _png(file: Path, shape: Shape | None) -> NDArray[np.uint8]:

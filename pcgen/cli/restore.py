@@ -112,7 +112,7 @@ def _words(recipe: dict[str, Any]) -> str:
     if parts is not None:
         return ", then ".join(map(_words, parts))
     inside = ", ".join(f"{name} {value}" for name, value in given.items())
-    return recipe["class_path"].rpartition(".")[2] + (f" ({inside})" if inside else "")
+    return str(recipe["class_path"]).rpartition(".")[2] + (f" ({inside})" if inside else "")
 
 
 def _picture(model: "GenerativeModel", *stages: "Tensor") -> Any:

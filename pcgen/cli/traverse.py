@@ -106,7 +106,7 @@ def _say_order(found: "Traversal", data: "ModelData") -> None:
     dims = found.dims.tolist()
     shown = ", ".join(f"z{k} {found.relevance[k]:.3g}" for k in dims[:NAMED])
     more = f" and {len(dims) - NAMED} more" if len(dims) > NAMED else ""
-    common.say(f"latent dimensions by {what} over {data.place}: {shown}{more}")
+    common.say(f"latent dimensions by {what} over {min(len(data.x), REFERENCE)} of {data.place}: {shown}{more}")
 
 
 def _write(arguments: argparse.Namespace, model: "GenerativeModel", made: Any, values: Any, found: "Traversal") -> None:

@@ -15,6 +15,9 @@ ROOMS = {
     "callbacks": ("pcgen.callbacks", "Callback"),
     "networks": ("pcgen.nets", "Module"),
     "losses": ("pcgen.losses", "Reconstruction"),
+    "schedules": ("pcgen.losses", "Schedule"),
+    "kernels": ("pcgen.ops", "RecordedKernel"),
+    "corruptions": ("pcgen.corruptions", "Corruption"),
 }
 
 

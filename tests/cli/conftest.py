@@ -54,12 +54,12 @@ trainer:
 """
 DENOISING = """
     corruption:
-      class_path: pcgen.corruptions.Compose
+      class_path: Compose
       init_args:
         corruptions:
-          - class_path: pcgen.corruptions.SaltAndPepper
+          - class_path: SaltAndPepper
             init_args: {share: 0.2}
-          - class_path: pcgen.corruptions.GaussianNoise
+          - class_path: GaussianNoise
             init_args: {std: 0.1}
 """
 COMPLETION = """\
@@ -69,7 +69,7 @@ model:
   init_args:
     encoder: {class_path: PointNetEncoder, init_args: {widths: [8, 16]}}
     decoder: {class_path: MLPDecoder, init_args: {latent_dim: 4, num_points: 32, widths: [16]}}
-    corruption: {class_path: pcgen.corruptions.CutBall, init_args: {share: 0.3}}
+    corruption: {class_path: CutBall, init_args: {share: 0.3}}
 data:
   class_path: Shapes
   init_args: {num_points: 32, train_size: 24, val_size: 8, test_size: 8, batch_size: 8, classes: [chair, table]}

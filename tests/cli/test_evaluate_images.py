@@ -137,6 +137,8 @@ BAD = {
     "images of another size": ("small.npy --reference small.npy", ["(1, 8, 8)", "(1, 28, 28)", "pcgen export"]),
     "a reference of another size": ("RUN --reference small.npy", ["small.npy", "(2, 1, 8, 8)"]),
     "generated ones of another size": ("small.npy --reference test.npy", ["test.npy", "(K, 1, 8, 8)"]),
+    "a model of images of another size": ("DOTS", ["(1, 16, 16)", "(1, 28, 28)", "pcgen export"]),
+    "no such file": ("no.npy --reference test.npy", ["no.npy"]),
     "a single image": ("RUN -n 1", ["at least 2 images"]),
     "more than there are": ("RUN -n 31", ["-n 31", "30 images"]),
     "clouds for a reference": ("RUN --reference clouds.npy", ["clouds.npy", "(10, 32, 3)"]),
@@ -146,10 +148,10 @@ BAD = {
 
 
 @pytest.mark.parametrize(("line", "parts"), BAD.values(), ids=BAD)
-def test_bad_input_is_one_line(cli, digits, clouds, tmp_path, line, parts):
+def test_bad_input_is_one_line(cli, digits, dots, clouds, tmp_path, line, parts):
     np.save(tmp_path / "test.npy", data(digits)[1])
     np.save(tmp_path / "small.npy", np.full((2, 1, 8, 8), 0.5, np.float32))
-    words = [digits if word == "RUN" else word for word in line.split()]
+    words = [{"RUN": digits, "DOTS": dots}.get(word, word) for word in line.split()]
     error = cli("evaluate", *words, "--json", "a.json", "--no-cache").error
     assert [part for part in parts if part not in error] == []
     assert not (tmp_path / "a.json").exists()

@@ -20,7 +20,9 @@ def test_samples_are_the_models_in_any_file(cli, digits, tmp_path):
         assert result.err == f"70 images of 28 × 28 pixels: a{suffix}\n"
         cli("sample", digits, "-n", 70, "--seed", 3, "--out", f"b{suffix}")
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
-        np.testing.assert_array_equal(read_images(tmp_path / f"a{suffix}", (1, 28, 28)).images, expected)
+        found = read_images(tmp_path / f"a{suffix}", (1, 28, 28)).images
+        np.testing.assert_array_equal(found, expected)
+        assert found.flags.writeable
     np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), expected)
     np.testing.assert_array_equal(np.load(tmp_path / "a.npz")["images"], expected)
     with h5py.File(tmp_path / "a.h5") as file:

@@ -46,7 +46,7 @@ def test_rows_are_ordered_by_their_kl_and_move_one_coordinate(cli, dots, tmp_pat
     np.testing.assert_allclose(found.images, torch.stack(expected), rtol=1e-4, atol=1e-5)
     assert found.name == tuple(f"z{k}={value}" for k in order for value in (-2, 0, 2))
     shown = ", ".join(f"z{k} {relevance[k]:.3g}" for k in order)
-    assert f"latent dimensions by their KL in nats over Dots (test): {shown}\n" in result.err
+    assert f"latent dimensions by their KL in nats over 60 of Dots (test): {shown}\n" in result.err
     assert Image.open(tmp_path / "t.png").width > 4 * 96  # the unchanged reconstruction is beside the three
 
 
@@ -68,7 +68,7 @@ def test_without_a_posterior_rows_are_ordered_by_the_variance_of_the_codes(cli, 
     model = pcgen.load(completer)
     z = model.encode(data(completer).x).double()
     order = z.var(0).argsort(descending=True).tolist()
-    assert "by the variance of the codes over Shapes (test): " + f"z{order[0]} " in result.err
+    assert "by the variance of the codes over 8 of Shapes (test): " + f"z{order[0]} " in result.err
     assert read_clouds(tmp_path / "t.h5").name[0] == f"z{order[0]}=-3σ"
     code = z[:1].clone()
     code[0, order[0]] = z.mean(0)[order[0]] - 3 * z.std(0, correction=0)[order[0]]

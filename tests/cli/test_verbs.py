@@ -206,6 +206,8 @@ def test_list_names_what_a_config_may_use_and_no_base_class(cli):
         assert not re.search(rf"^  {base} ", out, re.MULTILINE), base
     assert "Jitter" in cli("list", "augmentations").out
     assert "Jitter" not in cli("list", "datamodules").out
+    for room, name in (("corruptions", "CutBall"), ("schedules", "LinearBeta"), ("kernels", "InverseMultiquadratic")):
+        assert name in cli("list", room).out
     assert "log(1−p)" in re.sub(r"\s+", " ", cli("list", "losses").out)  # brackets are no markup
 
 
