@@ -174,11 +174,12 @@ def _checked(array: Any, shape: Shape | None, source: str) -> NDArray[np.float32
         raise DataError(f"{source} holds an array {tuple(given)} of {array.dtype}; images {wanted} are needed here")
     if images.dtype == np.uint8:
         return _fractions(images)
-    images = np.require(images, np.float32, ["C", "W"])  # torch warns of mapped files, which cannot be written to
-    low, high = float(images.min()), float(images.max())
+    # A copy of what is mapped: torch warns of what cannot be written to.
+    checked: NDArray[np.float32] = np.require(images, np.float32, ["C", "W"])
+    low, high = float(checked.min()), float(checked.max())
     if not (low >= 0 and high <= 1):  # NaN too
         raise DataError(f"{source} holds numbers from {low:.4g} to {high:.4g}; images are in [0, 1], or bytes")
-    return images
+    return checked
 
 
 def _fractions(pixels: NDArray[Any]) -> NDArray[np.float32]:
