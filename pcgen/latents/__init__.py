@@ -4,7 +4,7 @@ Functions of a model and tensors. They use the model's verbs alone, so they work
 device, and in chunks of `model.chunk_size`.
 """
 
-from pcgen.latents.codes import draw_codes, latent_arithmetic, mean_code, relevance
+from pcgen.latents.codes import draw_codes, latent_arithmetic, live_codes, mean_code, relevance
 from pcgen.latents.selectors import Selector, parse_selector
 from pcgen.latents.traversal import Traversal, traverse
 
@@ -13,6 +13,7 @@ __all__ = [
     "Traversal",
     "draw_codes",
     "latent_arithmetic",
+    "live_codes",
     "mean_code",
     "parse_selector",
     "relevance",

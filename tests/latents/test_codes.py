@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pcgen.errors import ConfigurationError, DataError, UnsupportedOperationError
-from pcgen.latents import draw_codes, latent_arithmetic, mean_code, relevance
+from pcgen.latents import draw_codes, latent_arithmetic, live_codes, mean_code, relevance
 
 
 def by_hand(model, x):
@@ -104,3 +104,22 @@ def test_a_model_that_cannot_says_so(toys, data, shape):
             function(blind, data)
     with pytest.raises(UnsupportedOperationError, match="OnlyEncodes cannot decode"):
         latent_arithmetic(mute, data, data, data)
+
+
+def test_dimensions_that_carry_nothing_are_silent_in_live_codes(toys, data, shape):
+    """The first dimension's mean follows the data faintly, and its posterior is the prior: the decoder has no use of it."""
+    model = toys["Variational"](4, shape)
+    with torch.no_grad():
+        model.W[0] *= 1e-3
+    live = live_codes(model, data)
+    assert not live[:, 0].any()
+    assert model.encode(data)[:, 0].std() > 0
+    torch.testing.assert_close(live[:, 1:], model.encode(data)[:, 1:])
+
+
+def test_without_a_posterior_the_variance_says_what_is_live(toys, data, shape):
+    model = toys["Linear"](4, shape)
+    with torch.no_grad():
+        model.W[2] *= 1e-3
+    live = live_codes(model, data)
+    assert live.any(0).tolist() == [True, True, False, True]
