@@ -107,7 +107,7 @@ def test_a_model_that_cannot_says_so(toys, data, shape):
 
 
 def test_dimensions_that_carry_nothing_are_silent_in_live_codes(toys, data, shape):
-    """The first dimension's mean follows the data faintly, and its posterior is the prior: the decoder has no use of it."""
+    """The first dimension's mean follows the data faintly, and its posterior is the prior."""
     model = toys["Variational"](4, shape)
     with torch.no_grad():
         model.W[0] *= 1e-3
