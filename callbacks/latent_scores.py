@@ -155,12 +155,14 @@ class LatentScores(Callback):
         )
         try:
             metric.update(codes, factors[:, columns])
-            with warnings.catch_warnings(record=True) as said:
-                warnings.simplefilter("always", UserWarning)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the remark below says the metric's; an estimator's would be hundreds
                 values = {name: value.item() for name, value in metric.compute().items()}
         except DataError as error:
             return {}, (), (f"the code is not scored against factors: {error}",)
-        return values, metric.left_out, tuple(dict.fromkeys(str(w.message) for w in said))
+        out = ", ".join(metric.left_out)
+        remarks = (f"scores of the code leave out factors that are constant over the data: {out}",) if out else ()
+        return values, metric.left_out, remarks
 
     def _protocol(self, datamodule: DataModule, split: str, found: int) -> dict[str, Any]:
         return {

@@ -250,7 +250,7 @@ def _estimator(kind: Estimator, classes: bool, seed: int) -> Any:
         return LinearSVC(penalty="l1", dual=False, C=0.1, random_state=seed)
     from sklearn.linear_model import LassoCV
 
-    return LassoCV(cv=3, random_state=seed)
+    return LassoCV(cv=3, max_iter=10_000, random_state=seed)
 
 
 def _sap(samples: Samples, seed: int) -> Tensor:

@@ -133,7 +133,7 @@ def quick(**options):
     return LatentScores(**{"num_data": 50, "estimator": "lasso", "discrete": ["bright"], **options})
 
 
-@pytest.mark.filterwarnings("ignore:scores of a code leave out")
+@pytest.mark.filterwarnings("ignore:scores of the code leave out")
 def test_fit_logs_and_writes_what_the_metrics_say(tmp_path):
     model, data = Encoder(), Squares()
     trainer(tmp_path, quick(every_n_epochs=2)).fit(model, datamodule=data)
@@ -155,7 +155,7 @@ def test_fit_logs_and_writes_what_the_metrics_say(tmp_path):
     assert found["protocol"]["num_data"] == 50
 
 
-@pytest.mark.filterwarnings("ignore:scores of a code leave out")
+@pytest.mark.filterwarnings("ignore:scores of the code leave out")
 @pytest.mark.parametrize(("every", "epochs"), [(3, ["2", "3"]), (0, ["3"])])
 def test_the_final_weights_are_scored_once_whatever_their_epoch(tmp_path, every, epochs):
     trainer(tmp_path, quick(every_n_epochs=every)).fit(Encoder(), datamodule=Squares())
@@ -201,7 +201,7 @@ def test_training_goes_on_as_if_nothing_had_been_scored(tmp_path):
 def test_what_cannot_be_scored_is_warned_of_once_and_costs_nothing_else(tmp_path):
     cases = {
         "no scores of the code: Mute cannot encode": (Mute(), Squares(), {}),
-        "scores of a code leave out what is constant over the 50 data: size": (Encoder(), Squares(), {}),
+        "scores of the code leave out factors that are constant over the data: size": (Encoder(), Squares(), {}),
         "not scored against factors: every factor is constant over the 50 data (size)": (
             Encoder(), Squares(), {"factor_names": ["size"], "discrete": []},
         ),
