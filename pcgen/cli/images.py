@@ -15,6 +15,7 @@ from pcgen.io.files import check_claim, existing
 
 IMAGES = ("images", "image", "x", "data")  # names of the array, ours first
 HDF5_SUFFIXES = (".h5", ".hdf5")
+CLOUDS = (*HDF5_SUFFIXES, ".npy", ".npz", ".ply", ".pcd", ".xyz", ".off", ".obj")
 _LARGEST_RATIO = 1100  # gzip packs at most 1032 : 1
 Shape = tuple[int, ...]
 
@@ -79,8 +80,9 @@ class ImageSet:
 def holds_images(path: Path) -> bool:
     """Say whether a file or folder holds images and not clouds, by its name, its arrays' names or their shape."""
     suffix = path.suffix.lower()
-    if path.is_dir():
-        return next(path.glob("*.png"), None) is not None
+    if path.is_dir():  # clouds may have their pictures beside them
+        found = {file.suffix.lower() for file in path.iterdir() if file.is_file()}
+        return ".png" in found and not found & set(CLOUDS)
     if not path.is_file():  # whoever reads it says so
         return False
     if suffix == ".npy":

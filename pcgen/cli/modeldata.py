@@ -5,6 +5,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pcgen.base import Batch, DataModule, GenerativeModel
 
 FAR = 3  # times the model's own radius: a box's corners are at 1.7
+_MADE: "WeakKeyDictionary[GenerativeModel, DataModule]" = WeakKeyDictionary()
 Rows = slice | NDArray[np.int64]
 
 
@@ -152,14 +154,16 @@ def _training_data(model: "GenerativeModel", arguments: argparse.Namespace, spli
 
 
 def datamodule_of(model: "GenerativeModel", *, trust: bool) -> "DataModule":
-    """Make the datamodule again that the model was trained on, which the model must know."""
+    """Make the datamodule again that the model was trained on, which the model must know; once for each model."""
     from pcgen.recipe import build
 
     assert model.data_info is not None
-    datamodule: DataModule = build(model.data_info["recipe"], trust=trust, where="data")
-    datamodule.prepare_data()
-    datamodule.setup("test")
-    return datamodule
+    if model not in _MADE:
+        datamodule: DataModule = build(model.data_info["recipe"], trust=trust, where="data")
+        datamodule.prepare_data()
+        datamodule.setup("test")
+        _MADE[model] = datamodule
+    return _MADE[model]
 
 
 def _of_images(

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -80,13 +81,22 @@ def stacked(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return np.concatenate(padded)
 
 
+def _finite(value: Any) -> Any:
+    """Give plain content with null for NaN and infinity, which JSON has not."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def write_json(path: Path | None, content: dict[str, Any], what: str) -> None:
     """Write plain content to `--json`, `-` for standard output; whole or not at all."""
     from pcgen.io.files import atomic
 
     if path is None:
         return
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     if path == Path("-"):
         sys.stdout.write(text)
         return

@@ -159,6 +159,13 @@ def dots(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def narrow(tmp_path_factory):
+    """The folder of such a run with codes of a single number."""
+    config = DOTS.replace("MODEL", "VAE").replace("MORE", "").replace("latent_dim: 3", "latent_dim: 1")
+    return fit(tmp_path_factory.mktemp("narrow"), config)
+
+
+@pytest.fixture(scope="session")
 def denoiser(tmp_path_factory):
     """The folder of a denoising autoencoder's run on the same images."""
     return fit(tmp_path_factory.mktemp("denoiser"), DOTS.replace("MODEL", "Autoencoder").replace("MORE", DENOISING))

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import pcgen
-from pcgen.cli.images import read_images
+from pcgen.cli.images import holds_images, read_images
 from pcgen.metrics import draw
 
 
@@ -94,6 +94,13 @@ def test_images_of_any_origin(cli, digits, tmp_path, kind):
     pngs(tmp_path / "one", pixels[:1])
     assert cli("reconstruct", digits, "one/0.png", "--out", "one.npy").status == 0
     np.testing.assert_allclose(np.load(tmp_path / "one.npy"), expected[:1], rtol=1e-5, atol=1e-6)
+
+
+def test_pictures_beside_clouds_make_no_images(cli, trained, clouds, tmp_path):
+    pngs(tmp_path / "folder", np.zeros((2, 8, 8), np.uint8))
+    assert holds_images(tmp_path / "folder")
+    np.save(tmp_path / "folder" / "a.npy", np.load(clouds)[0])
+    assert not holds_images(tmp_path / "folder")
 
 
 def test_colours_are_read_as_red_green_and_blue(tmp_path):

@@ -215,6 +215,27 @@ def test_factors_that_are_not_known_of_all_or_do_not_vary_are_left_out(cli, trai
     assert found["factors"]["modularity"] == pytest.approx(float(expected), abs=1e-6)
 
 
+def test_a_code_of_a_single_number(cli, narrow, tmp_path):
+    assert cli("traverse", narrow, "--out", "t.npy").status == 0
+    assert len(np.load(tmp_path / "t.npy")) == 7
+    result = cli("latents", narrow, "--json", "-", "--png", "l.png")
+    assert result.status == 0, result.err
+    (found,) = json.loads(result.out)["models"].values()
+    assert found["latent_dim"] == 1
+    assert all(0 <= value <= 1 for value in found["factors"].values())
+    error = cli("interpolate", narrow, "--path", "spherical", "--out", "a.npy").error
+    assert "one dimension" in error
+
+
+def test_numbers_that_are_none_are_null(cli, denoiser, monkeypatch, tmp_path):
+    from pcgen.models import Autoencoder
+
+    monkeypatch.setattr(Autoencoder, "reconstruct", lambda self, x: x * torch.nan)
+    assert cli("restore", denoiser, "--json", "r.json").status == 0
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert (found["after"], found["ratio"]) == (None, None)
+
+
 BAD = {
     "nothing to write": ("traverse DOTS", ["--out", "--png", "--gif"]),
     "a GIF of another name": ("traverse DOTS --gif a.png", ["--gif a.png", ".gif"]),
