@@ -89,7 +89,7 @@ def _chosen(data: "ModelData", arguments: argparse.Namespace) -> "list[Tensor]":
 
     words = (arguments.plus, arguments.minus)
     selectors = [parse_selector(word, data.class_names, data.factor_names) for word in words]
-    chosen = [selector.rows(data.batch, source=f"the data of {data.place}") for selector in selectors]
+    chosen = [selector.rows(data.batch, source=data.place) for selector in selectors]
     counts = " and ".join(f"{len(rows)} ({word})" for rows, word in zip(chosen, words, strict=True))
     common.say(f"means over {counts} of {len(data.x)} data of {data.place}")
     return [data.x[rows] for rows in chosen]
