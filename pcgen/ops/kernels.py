@@ -184,7 +184,7 @@ class _TiledSum(torch.autograd.Function):
         same = y is None
         data = (x, x if y is None else y)
         wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[0 if same else 1])
-        gradients = [torch.zeros_like(t) if w else None for t, w in zip(data, wanted, strict=True)]
+        gradients = [torch.zeros_like(t) for t in data]
         total = x.new_zeros(())
         for weight, *places in _tiles(len(x), len(data[1]), _side(x), same=same):
             parts = [t[k].detach().requires_grad_(w) for t, k, w in zip(data, places, wanted, strict=True)]
@@ -193,12 +193,12 @@ class _TiledSum(torch.autograd.Function):
             total += tile.detach()
             leaves = [part for part in parts if part.requires_grad]
             found = iter(torch.autograd.grad(tile, leaves) if leaves else ())
-            for gradient, k in zip(gradients, places, strict=True):
-                if gradient is not None:
+            for gradient, k, w in zip(gradients, places, wanted, strict=True):
+                if w:
                     gradient[k] += next(found)
-        if same and gradients[0] is not None:
-            gradients = [gradients[0] + gradients[1], None]
-        ctx.save_for_backward(*gradients)
+        if same:
+            gradients[0] += gradients[1]
+        ctx.save_for_backward(gradients[0] if wanted[0] else None, gradients[1] if wanted[1] and not same else None)
         return total
 
     @staticmethod
