@@ -18,7 +18,7 @@ from pcgen.callbacks._logging import last_step, log_final, log_table, run_folder
 from pcgen.callbacks._sharing import log_equal, on_rank_zero
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io.files import atomic
-from pcgen.latents import draw_codes
+from pcgen.latents import draw_codes, live_codes
 from pcgen.metrics import LatentFactorScores, data_name
 from pcgen.metrics.disentanglement import Estimator
 from pcgen.metrics.functional import PriorMMD2, active_units, latent_mmd2, latent_mmd2_of_prior
@@ -36,7 +36,8 @@ class LatentScores(Callback):
       it is their distribution over the data that should be the prior.
     - `latent/active_units`: latents whose code (a posterior's mean) has a variance above 0.01 over the data. Not the
       count by the KL, which variational models log themselves.
-    - `latent/modularity` and the other scores of `pcgen.metrics.LatentFactorScores`, where the data have factors.
+    - `latent/modularity` and the other scores of `pcgen.metrics.LatentFactorScores`, where the data have factors, of
+      the latents that carry something: 0.01 nats of KL, or a variance of 0.01 where there is no posterior.
 
     A test logs the test split's under `latent_test/…`. At the end the scores with their protocol, and what MMD² is for
     codes that are drawn from the prior, are in `latent_scores.json` (`latent_scores_test.json`) in the run's folder and
@@ -127,6 +128,7 @@ class LatentScores(Callback):
         with isolate_rng():
             means = in_chunks(model.encode, batch.x, model.chunk_size).float().cpu()
             codes = draw_codes(model, batch.x, seed=self.seed).float().cpu()
+            live = live_codes(model, batch.x).float().cpu() if len(codes) > 1 else means
         names = ["mmd2", "active_units"]
         protocol = self._protocol(datamodule, split, len(codes))
         if len(codes) < 2 or not (means.isfinite().all() and codes.isfinite().all()):
@@ -135,7 +137,7 @@ class LatentScores(Callback):
                 dict.fromkeys(names, math.nan), None, (), (f"the scores of the codes are NaN: {why}",), protocol
             )
         scores = {"mmd2": latent_mmd2(codes, seed=self.seed).item(), "active_units": float(active_units(means))}
-        known, left_out, remarks = self._with_factors(means, batch.factors, datamodule.factor_names)
+        known, left_out, remarks = self._with_factors(live, batch.factors, datamodule.factor_names)
         return _Result(scores | known, latent_mmd2_of_prior(*codes.shape), left_out, remarks, protocol)
 
     def _with_factors(

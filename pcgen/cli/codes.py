@@ -91,7 +91,7 @@ def score_codes(model: "GenerativeModel", data: "ModelData", n: int, seed: int, 
     Raises:
         DataError: If there are fewer than two data, or a code is not finite.
     """
-    from pcgen.latents import draw_codes, relevance
+    from pcgen.latents import draw_codes, live_codes, relevance
     from pcgen.metrics import ActiveUnits, LatentMMD
     from pcgen.metrics.latent_prior import latent_mmd2_of_prior
 
@@ -105,7 +105,9 @@ def score_codes(model: "GenerativeModel", data: "ModelData", n: int, seed: int, 
     active.update(means)
     K, Z = drawn.shape
     distance, error = _error(model, x, name)
-    factors, notes = _factor_scores(means, None if data.factors is None else data.factors[rows], data, seed)
+    factors, notes = _factor_scores(
+        live_codes(model, x).cpu(), None if data.factors is None else data.factors[rows], data, seed
+    )
     return CodeScores(
         type(model).__name__, K, Z, drawn.double().numpy(), drawn.double().mean().item(),
         drawn.double().std(correction=0).item(), mmd.compute().item(), latent_mmd2_of_prior(K, Z).std,
