@@ -7,6 +7,7 @@ confused with the minimum matching distance of sets of clouds, which shares the 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -172,7 +173,19 @@ def _total(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
         return kernel(x, y).sum()
     if not torch.is_grad_enabled():
         x, y = (x.detach(),) * 2 if x is y else (x.detach(), y.detach())
-    return cast("Tensor", _TiledSum.apply(x, None if x is y else y, kernel))  # type: ignore[no-untyped-call]
+    with _one_thread():
+        return cast("Tensor", _TiledSum.apply(x, None if x is y else y, kernel))  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch from dividing tiles among threads: they are small, and waiting for a busy core costs far more."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class _TiledSum(torch.autograd.Function):

@@ -183,6 +183,27 @@ def test_many_pairs_are_as_exact_as_differences(monkeypatch, kernel, profile, pl
     torch.testing.assert_close(torch.autograd.grad(value, z)[0], gradient, rtol=1e-6, atol=1e-9)
 
 
+def test_the_number_of_threads_stays_and_does_not_show(monkeypatch):
+    monkeypatch.setattr(kernels, "TILE", 40)
+    x, y, before = normal(90, 3), normal(70, 3, 1), torch.get_num_threads()
+    try:
+        values = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            values.append(kernel_mmd2(x, y))
+            assert torch.get_num_threads() == threads
+        with pytest.raises(RuntimeError, match="broken"):
+            kernel_mmd2(x, y, kernel=_broken)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert values[0] == values[1]
+
+
+def _broken(a, b):
+    raise RuntimeError("broken")
+
+
 def test_half_precision_is_computed_in_float32():
     x, y = normal(20, 3).half(), normal(20, 3, 1).half()
     assert kernel_mmd2(x, y).item() == kernel_mmd2(x.float(), y.float()).item()
