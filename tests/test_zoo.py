@@ -255,7 +255,8 @@ def configs():
 
 
 # What makes a config small enough for a test, and its data those that the test makes.
-SHRINK = {"Shapes": ["--data.train_size=24", "--data.val_size=8", "--data.test_size=8", "--data.batch_size=8"]}
+SIZES = ["--data.train_size=24", "--data.val_size=8", "--data.test_size=8", "--data.batch_size=8"]
+SHRINK = {"Shapes": SIZES, "Dots": SIZES}
 
 
 @pytest.mark.parametrize("config", configs(), ids=lambda p: p.stem)
