@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pcgen.base import Batch, GenerativeModel, OptimizerFactory, SchedulerFactory, in_chunks, verb
-from pcgen.errors import ConfigurationError
+from pcgen.errors import ConfigurationError, DataError
 from pcgen.losses import ChamferReconstruction, Reconstruction
 from pcgen.metrics import MeanOverData
 from pcgen.nets import Decoder, Encoder, MLPDecoder, PointNetEncoder
@@ -63,7 +63,13 @@ class Autoencoding(GenerativeModel):
 
     @verb
     def decode(self, z: Tensor) -> Tensor:
-        """Give the most likely data (B, N, 3) or (B, C, H, W) of codes (B, Z)."""
+        """Give the most likely data (B, N, 3) or (B, C, H, W) of codes (B, Z).
+
+        Raises:
+            DataError: If the codes are not of the model's Z.
+        """
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise DataError(f"codes have shape {tuple(z.shape)}; this model's are (B, {self.latent_dim})")
         return in_chunks(lambda part: self.reconstruction.data(self.decoder(part)), z, self.chunk_size)
 
     # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -117,7 +123,13 @@ class StandardNormalPrior(Autoencoding):
 
     @verb
     def prior(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n codes (n, Z) from N(0, I)."""
+        """Draw n codes (n, Z) from N(0, I).
+
+        Raises:
+            ConfigurationError: If n is below 0.
+        """
+        if n < 0:
+            raise ConfigurationError(f"n is {n}; give 0 or more")
         device = generator.device if generator is not None else self.device
         return torch.randn(n, self.decoder.latent_dim, generator=generator, device=device).to(self.like)
 

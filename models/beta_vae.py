@@ -15,6 +15,8 @@ Where it differs, and why:
 - An evaluation's loss has the β of the training at that step. `elbo` has none, so that checkpoints can be chosen by it.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -67,6 +69,12 @@ class BetaVAE(VAE):
     def on_train_batch_end(self, *_: object) -> None:
         """Remember the steps for evaluations after the training."""
         self.steps_taken.fill_(self.trainer.global_step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Write the steps as they are: a callback may save before the model heard of the last one."""
+        super().on_save_checkpoint(checkpoint)
+        if "steps_taken" in checkpoint.get("state_dict", {}):
+            checkpoint["state_dict"]["steps_taken"] = torch.full_like(self.steps_taken, self.step)
 
     def on_train_epoch_end(self) -> None:
         """Log where the schedule is."""

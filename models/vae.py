@@ -86,7 +86,7 @@ class VAE(StandardNormalPrior):
         m = self.monte_carlo_samples
         eps = torch.randn(m, *mu.shape, generator=generator or self.step_generator()).to(mu)
         z = mu + (0.5 * log_var).exp() * eps  # (m, B, Z): z = μ + σ ε
-        prediction = self.decoder(z.flatten(0, 1))  # (m·B, …)
+        prediction = self.decoder(z.flatten(0, 1).to(self.like.dtype))  # (m·B, …)
         reconstruction = self.reconstruction(prediction, x.repeat(m, *[1] * (x.ndim - 1))).mean()
         kl_per_dimension = gaussian_kl(mu, log_var)  # (B, Z)
         kl = kl_per_dimension.sum(1).mean()

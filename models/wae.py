@@ -14,10 +14,12 @@ Where it differs, and why:
   average where they agree; that of a batch would depend on the batch's size.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
-from pcgen.base import OptimizerFactory, SchedulerFactory
+from pcgen.base import Batch, OptimizerFactory, SchedulerFactory
 from pcgen.errors import ConfigurationError
 from pcgen.losses import Reconstruction
 from pcgen.metrics import LatentMMD
@@ -57,8 +59,8 @@ class WAE(StandardNormalPrior):
         lr_scheduler: SchedulerFactory | None = None,
     ) -> None:
         super().__init__(encoder, decoder, reconstruction, optimizer, lr_scheduler)
-        if not mmd_weight >= 0:
-            raise ConfigurationError(f"mmd_weight is {mmd_weight}; give 0 or more")
+        if not 0 <= mmd_weight < math.inf:
+            raise ConfigurationError(f"mmd_weight is {mmd_weight}; give a number of 0 or more")
         self.bottleneck = self.head()
         self.mmd_weight, self.unbiased = mmd_weight, unbiased
         self.kernel = kernel or InverseMultiquadratic()
@@ -81,23 +83,27 @@ class WAE(StandardNormalPrior):
             generator: Draws the prior's sample; None takes `step_generator()`.
 
         Returns:
-            `reconstruction` mean d(x, D(E(x))), `mmd2` MMD²_k(E(x), y) and `loss` = reconstruction + λ mmd2, scalars;
-            `codes` E(x), (B, Z).
+            `reconstruction` mean d(x, D(E(x))), `mmd2` MMD²_k(E(x), y) and `loss` = reconstruction + λ mmd2, scalars.
         """
-        z = self.code(x)
-        reconstruction = self.reconstruction(self.decoder(z), x).mean()
-        codes = z.to(torch.promote_types(z.dtype, torch.float32))
+        codes, reconstruction = self._reconstructed(x)
         y = torch.randn(codes.shape, generator=generator or self.step_generator()).to(codes)
         mmd2 = kernel_mmd2(codes, y, kernel=self.kernel, unbiased=self.unbiased)
         loss = reconstruction + self.mmd_weight * mmd2
-        return {"loss": loss, "reconstruction": reconstruction, "mmd2": mmd2, "codes": codes}
+        return {"loss": loss, "reconstruction": reconstruction, "mmd2": mmd2}
+
+    def _reconstructed(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give the codes (B, Z), in no less than single precision, and the mean reconstruction loss."""
+        z = self.code(x)
+        reconstruction = self.reconstruction(self.decoder(z), x).mean()
+        return z.to(torch.promote_types(z.dtype, torch.float32)), reconstruction
 
     # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def gather(self, terms: dict[str, Tensor], size: int) -> None:
-        """Add a batch's terms, and its codes."""
-        super().gather(terms, size)
-        self.latent_mmd.update(terms["codes"])
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 -- Lightning's signature
+        """Gather the reconstruction loss and the codes, whose discrepancy is taken of all at once, in `means`."""
+        codes, reconstruction = self._reconstructed(batch.x)
+        self.gather({"loss": reconstruction, "reconstruction": reconstruction, "mmd2": codes.new_zeros(())}, len(codes))
+        self.latent_mmd.update(codes)
 
     def means(self) -> dict[str, Tensor]:
         """Give the terms' means, the discrepancy being that of all the codes."""

@@ -43,6 +43,8 @@ class CNNEncoder(Encoder):
             raise ConfigurationError(f"channels has {halvings} stages, which halve {H} × {W} pixels to none")
         widths = (C, *channels)
         check_positive(channels=min(widths))
+        if halving not in ("max", "stride"):
+            raise ConfigurationError(f'halving is {halving!r}; choose "max" or "stride"')
         make = _pooled_stage if halving == "max" else _strided_stage
         # Channels beside each other in memory: 1.5 times as fast on a CPU.
         stages = nn.Sequential(*[make(a, b, batch_norm=batch_norm) for a, b in pairwise(widths)])

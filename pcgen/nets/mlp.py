@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from pcgen.errors import DataError
+from pcgen.errors import ConfigurationError, DataError
 from pcgen.nets.base import Decoder, Encoder, check_clouds, check_image_shape, check_images, check_positive
 
 
@@ -36,6 +36,21 @@ class MLP(nn.Sequential):
         if out_features is not None:
             layers.append(nn.Linear(in_features, out_features))
         super().__init__(*layers)
+        self.normalizes = batch_norm and len(widths) > 0
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 -- nn.Sequential's name
+        """Give (B, …) of the last width, of (B, in_features).
+
+        Raises:
+            DataError: In training, if a single row is to be normalised over the batch.
+        """
+        if self.training and self.normalizes and len(input) == 1:
+            raise DataError(
+                "a training batch of a single datum cannot be normalised over the batch: set batch_size to 2 or more, "
+                "or batch_norm of encoder and decoder to false"
+            )
+        features: Tensor = super().forward(input)
+        return features
 
 
 class MLPEncoder(Encoder):
@@ -55,7 +70,7 @@ class MLPEncoder(Encoder):
         super().__init__()
         check_positive(num_points=num_points)
         self.num_points = num_points
-        self.out_features = widths[-1]
+        self.out_features = _last(widths)
         self.layers = MLP(num_points * 3, widths, batch_norm=batch_norm)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -118,7 +133,7 @@ class ImageMLPEncoder(Encoder):
     ) -> None:
         super().__init__()
         self.image_shape = check_image_shape(image_shape)
-        self.out_features = widths[-1]
+        self.out_features = _last(widths)
         self.layers = MLP(math.prod(self.image_shape), widths, batch_norm=batch_norm)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -157,3 +172,9 @@ class ImageMLPDecoder(Decoder):
         """Give images (B, C, H, W) of codes (B, Z)."""
         pixels: Tensor = self.layers(z).unflatten(1, self.sample_shape)
         return pixels
+
+
+def _last(widths: Sequence[int]) -> int:
+    if not widths:
+        raise ConfigurationError("widths is empty; give the width of at least one layer, the last makes the features")
+    return widths[-1]

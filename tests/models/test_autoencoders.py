@@ -166,6 +166,7 @@ def test_resuming_in_the_middle_of_a_schedule_is_exact(stop, tmp_path):
     resumed = clouds(BetaVAE, schedule=schedule)
     runner = fit(resumed, max_epochs=4, ckpt_path=tmp_path / f"step={stop}.ckpt")
     assert runner.global_step == whole.global_step == 8
+    assert pcgen.load(tmp_path / f"step={stop}.ckpt").step == stop  # an evaluation of it has this step's β
     assert resumed.step == 8
     for key, value in whole.lightning_module.state_dict().items():
         assert torch.equal(resumed.state_dict()[key], value), key
@@ -234,9 +235,23 @@ def test_the_u_statistic_of_one_datum_is_refused():
         images(WAE, unbiased=True).eval().terms(torch.rand(1, 1, 8, 8))
 
 
-def test_a_negative_weight_is_refused():
-    with pytest.raises(ConfigurationError, match=r"mmd_weight is -1"):
-        images(WAE, mmd_weight=-1)
+def test_the_u_statistic_is_evaluated_whatever_the_batches():
+    """The evaluation compares all codes at once, so a batch of one datum is no obstacle."""
+    x = torch.rand(5, 1, 8, 8)
+    model = images(WAE, mmd_weight=2.0, unbiased=True).eval()
+    for part in x.split(2):
+        model.validation_step(Batch(part), 0)
+    found = model.means()
+    error = (model.reconstruct(x) - x).square().flatten(1).sum(1).mean().item()
+    assert found["reconstruction"].item() == pytest.approx(error, rel=1e-5)
+    assert found["mmd2"].item() == pytest.approx(latent_mmd2(model.encode(x)).item(), rel=1e-5)
+    assert found["loss"].item() == pytest.approx(error + 2 * found["mmd2"].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", [-1, float("inf"), float("nan")])
+def test_weights_that_are_none_are_refused(weight):
+    with pytest.raises(ConfigurationError, match=rf"mmd_weight is {weight}"):
+        images(WAE, mmd_weight=weight)
 
 
 # ── all ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -263,6 +278,37 @@ def test_half_precision_trains(model):
         loss = network.terms(torch.rand(5, 24, 3))["loss"]
     assert loss.isfinite()
     loss.backward()
+
+
+@pytest.mark.parametrize("model", [Autoencoder, VAE, BetaVAE, WAE])
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_weights_of_another_precision_train(model, precision):
+    network = clouds(model)
+    assert fit(network, precision=precision).global_step == 2
+    assert all(p.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("make", [clouds, images])
+def test_a_training_batch_of_one_datum_is_refused_where_the_batch_normalises(make):
+    x = torch.rand(1, 24, 3) if make is clouds else torch.rand(1, 1, 8, 8)
+    model = make(Autoencoder)
+    with pytest.raises(DataError, match=r"single datum .* batch_size to 2 .* batch_norm"):
+        model.train().terms(x)
+    assert model.eval().terms(x)["loss"].isfinite()
+    without = Autoencoder(PointNetEncoder((8,), batch_norm=False), MLPDecoder(4, 24, (16,), batch_norm=False))
+    assert without.train().terms(torch.rand(1, 24, 3))["loss"].isfinite()
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (4,), (2, 1, 4)])
+def test_codes_of_another_length_are_refused_with_both(shape):
+    with pytest.raises(DataError, match=rf"codes have shape \({shape[0]}, ?.*\(B, 4\)"):
+        clouds(VAE).decode(torch.zeros(shape))
+
+
+def test_fewer_than_no_samples_are_refused():
+    with pytest.raises(ConfigurationError, match="n is -1"):
+        clouds(VAE).sample(-1)
+    assert clouds(VAE).sample(0).shape == (0, 24, 3)
 
 
 def test_images_of_another_size_are_refused_in_words():

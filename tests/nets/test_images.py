@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from pcgen.errors import ConfigurationError, DataError
-from pcgen.nets import CNNDecoder, CNNEncoder, ImageMLPDecoder, ImageMLPEncoder
+from pcgen.nets import CNNDecoder, CNNEncoder, ImageMLPDecoder, ImageMLPEncoder, MLPEncoder
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 20), (1, 29, 31), (2, 5, 7)])
@@ -59,6 +59,9 @@ def test_images_of_another_size_are_refused_naming_both(make, shape):
         (lambda: ImageMLPEncoder((1, 0, 8)), "H is 0"),
         (lambda: ImageMLPDecoder(0), "latent_dim is 0"),
         (lambda: CNNDecoder(channels=()), "channels is empty"),
+        (lambda: CNNEncoder(halving="average"), 'halving is .average.; choose "max" or "stride"'),
+        (lambda: ImageMLPEncoder(widths=()), "widths is empty"),
+        (lambda: MLPEncoder(8, widths=[]), "widths is empty"),
         (lambda: CNNDecoder(channels=(4, 0)), "channels is 0"),
     ],
 )
