@@ -4,8 +4,10 @@ Every loss is a sum over the dimensions of one datum, so that beside a KL term w
 ELBO.
 """
 
+import math
 from abc import abstractmethod
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -33,8 +35,8 @@ class Reconstruction(Recorded, nn.Module):
 
 
 def _check_scale(scale: float) -> float:
-    if not scale > 0:
-        raise ConfigurationError(f"scale is {scale}; an output's standard deviation is above 0")
+    if not scale > 0 or not 0 < scale**2 < math.inf:
+        raise ConfigurationError(f"scale is {scale}; an output's standard deviation is a number above 0")
     return scale
 
 
@@ -101,6 +103,11 @@ def _check_shapes(prediction: Tensor, target: Tensor) -> None:
         )
 
 
+def _wide(x: Tensor) -> Tensor:
+    """Give x in no less than single precision: half is too coarse for a sum over pixels."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 class SquaredErrorReconstruction(Reconstruction):
     """w ‖x − x̂‖², summed over pixels, or over points in their order.
 
@@ -112,8 +119,8 @@ class SquaredErrorReconstruction(Reconstruction):
 
     def __init__(self, weight: float = 1.0, sigmoid: bool = False) -> None:
         super().__init__()
-        if not weight > 0:
-            raise ConfigurationError(f"weight is {weight}; a reconstruction's weight is above 0")
+        if not 0 < weight < math.inf:
+            raise ConfigurationError(f"weight is {weight}; a reconstruction's weight is a number above 0")
         self.weight, self.sigmoid = weight, sigmoid
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -123,7 +130,7 @@ class SquaredErrorReconstruction(Reconstruction):
             DataError: If the shapes differ.
         """
         _check_shapes(prediction, target)
-        mean = prediction.sigmoid() if self.sigmoid else prediction
+        mean = _wide(prediction).sigmoid() if self.sigmoid else _wide(prediction)
         return self.weight * (mean - target).flatten(1).square().sum(1)
 
     def data(self, prediction: Tensor) -> Tensor:
@@ -153,10 +160,16 @@ class BernoulliReconstruction(Reconstruction):
         """Give the loss (B,) of logits (B, C, H, W) against images of the same shape.
 
         Raises:
-            DataError: If the shapes differ.
+            DataError: If the shapes differ, or the data are no images.
         """
         _check_shapes(prediction, target)
-        return F.binary_cross_entropy_with_logits(prediction, target, reduction="none").flatten(1).sum(1)
+        if target.ndim != 4:
+            raise DataError(
+                f"BernoulliReconstruction is for images (B, C, H, W) and got data {tuple(target.shape)}: for clouds "
+                "take ChamferReconstruction"
+            )
+        loss = F.binary_cross_entropy_with_logits(_wide(prediction), _wide(target), reduction="none")
+        return loss.flatten(1).sum(1)
 
     def data(self, prediction: Tensor) -> Tensor:
         """Give the probabilities of logits."""

@@ -35,9 +35,25 @@ def test_data_of_clouds_are_left_as_they_are():
     assert torch.equal(SquaredErrorReconstruction().data(points), points)
 
 
-def test_a_weight_of_nothing_is_refused():
-    with pytest.raises(ConfigurationError, match="weight is 0"):
-        SquaredErrorReconstruction(0)
+@pytest.mark.parametrize("weight", [0, -1, float("inf"), float("nan")])
+def test_a_weight_is_a_number_above_nothing(weight):
+    with pytest.raises(ConfigurationError, match=f"weight is {weight}"):
+        SquaredErrorReconstruction(weight)
+
+
+def test_the_loss_of_a_likelihood_of_pixels_is_not_for_clouds():
+    with pytest.raises(DataError, match=r"images .*\(2, 7, 3\).*ChamferReconstruction"):
+        BernoulliReconstruction()(torch.randn(2, 7, 3), torch.randn(2, 7, 3))
+
+
+@pytest.mark.parametrize(
+    "loss", [SquaredErrorReconstruction(), SquaredErrorReconstruction(sigmoid=True), BernoulliReconstruction()]
+)
+def test_half_precision_is_summed_in_single(loss):
+    prediction, target = torch.randn(3, 1, 28, 28).bfloat16(), torch.rand(3, 1, 28, 28).bfloat16()
+    found = loss(prediction, target)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), loss(prediction.double(), target.double()), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("loss", [SquaredErrorReconstruction(), GaussianReconstruction(), BernoulliReconstruction()])

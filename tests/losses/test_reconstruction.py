@@ -82,7 +82,7 @@ def test_gaussian_and_bernoulli_against_torch_distributions():
     torch.testing.assert_close(BernoulliReconstruction().data(logits), bernoulli.probs)
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf"), 1e-200])
 def test_scales_must_be_positive(scale):
     with pytest.raises(ConfigurationError, match="above 0"):
         ChamferReconstruction(scale)
