@@ -44,13 +44,13 @@ def interpolate_codes(a: Tensor, b: Tensor, steps: int, *, path: Path = "linear"
         raise DataError(f"codes of shapes {tuple(a.shape)} and {tuple(b.shape)} are not two times (B, Z)")
     t = torch.linspace(0, 1, steps, device=a.device, dtype=a.dtype).view(-1, 1, 1)
     if path == "linear":
-        return a + t * (b - a)
+        return torch.lerp(a, b, t)  # unlike a + t (b − a) exact at either end
     if path != "spherical":
         raise ConfigurationError(f'path is {path!r}; choose "linear" or "spherical"')
     angle = _angle(a, b)  # (B, 1)
     wide = angle.sin().clamp(min=torch.finfo(a.dtype).tiny)
     arc = ((1 - t) * angle).sin() / wide * a + (t * angle).sin() / wide * b
-    return torch.where(angle < 1e-3, a + t * (b - a), arc)
+    return torch.where(angle < 1e-3, torch.lerp(a, b, t), arc)
 
 
 def _angle(a: Tensor, b: Tensor) -> Tensor:

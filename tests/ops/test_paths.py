@@ -55,6 +55,14 @@ def test_what_cannot_be_joined_is_refused(a, b, steps, path, error, said):
         interpolate_codes(a, b, steps, path=path)
 
 
+@pytest.mark.parametrize("path", ["linear", "spherical"])
+def test_both_ends_are_the_codes_themselves_whatever_their_lengths(path):
+    a, b = torch.tensor([[1e8, 1.0], [0.1, 0.7]]), torch.tensor([[0.1, 0.3], [0.3, 1e8]])
+    walk = interpolate_codes(a, b, 5, path=path)
+    torch.testing.assert_close(walk[0], a, rtol=3e-7, atol=0)
+    torch.testing.assert_close(walk[-1], b, rtol=3e-7, atol=0)
+
+
 def test_kl_against_torch_distributions():
     mu, log_var = torch.randn(5, 7), torch.randn(5, 7)
     q = torch.distributions.Normal(mu, (0.5 * log_var).exp())
