@@ -23,13 +23,14 @@ class SplitDataModule(DataModule, Generic[S]):
         seed: Decides shuffling.
 
     Raises:
-        ConfigurationError: If `batch_size` is below 1.
+        ConfigurationError: If `batch_size` is below 1, or `num_workers` or `seed` below 0.
     """
 
     def __init__(self, batch_size: int, *, drop_last: bool, num_workers: int, seed: int) -> None:
         super().__init__()
         if batch_size < 1:
             raise ConfigurationError(f"batch_size is {batch_size}; it must be at least 1")
+        check_not_negative(num_workers=num_workers, seed=seed)
         self.batch_size, self.drop_last = batch_size, drop_last
         self.num_workers, self.seed = num_workers, seed
         self._splits: dict[str, S] = {}
@@ -111,6 +112,17 @@ class SplitDataModule(DataModule, Generic[S]):
             persistent_workers=self.num_workers > 0,
             pin_memory=on_cuda,
         )
+
+
+def check_not_negative(**arguments: int) -> None:
+    """Refuse seeds and numbers below 0, naming the argument.
+
+    Raises:
+        ConfigurationError: At the first that is.
+    """
+    for name, value in arguments.items():
+        if value < 0:
+            raise ConfigurationError(f"{name} is {value}; give 0 or more")
 
 
 def _as_it_is(batch: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcgen.datamodules._images import ImageDataModule, Images
+from pcgen.datamodules._splitted import check_not_negative
 from pcgen.errors import ConfigurationError
 
 Floats = NDArray[np.float64]
@@ -66,6 +67,7 @@ class Dots(ImageDataModule):
                 f"train_size, val_size, test_size are {(train_size, val_size, test_size)}: at least 1, 0 and 1 are "
                 "needed"
             )
+        check_not_negative(dot_seed=dot_seed)
         self.image_size, self.radius, self.dot_seed = image_size, radius, dot_seed
         self.sizes = {"train": train_size, "val": val_size, "test": test_size}
         self.sample_shape = (1, image_size, image_size)

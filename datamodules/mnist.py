@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pcgen.datamodules._idx import read_idx
 from pcgen.datamodules._images import ImageDataModule, Images, require_classes
+from pcgen.datamodules._splitted import check_not_negative
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io import download as fetch
 
@@ -70,6 +71,7 @@ class MNIST(ImageDataModule):
         wrong = [c for c in classes or () if c not in DIGITS]
         if wrong or (classes is not None and (not classes or len(set(classes)) < len(classes))):
             raise ConfigurationError(f"classes is {classes}; give different digits as words, such as ['3', '8']")
+        check_not_negative(split_seed=split_seed)
         self.root, self.classes = Path(root), classes
         self.download, self.urls = download, tuple(urls or MIRRORS)
         self.validation, self.split_seed = validation, split_seed
@@ -98,7 +100,8 @@ class MNIST(ImageDataModule):
         """Read and divide the images.
 
         Raises:
-            DataError: If files are missing or damaged, or a split lacks a class that was asked for.
+            DataError: If files are missing or damaged, a split lacks a class that was asked for, or nothing is
+                held out.
         """
         train, test = self._read("train"), self._read("t10k")
         stay, held = _hold_out(train.digit, self.validation, self.split_seed)
@@ -106,6 +109,11 @@ class MNIST(ImageDataModule):
         splits = {name: self._select(images, chosen) for name, (images, chosen) in rows.items()}
         if self.classes is not None:
             require_classes(splits, self.class_names, str(self.root))
+        if self.validation and not len(held):
+            raise DataError(
+                f"validation {self.validation} of {len(train)} images in {self.root} is none: raise it, or give 0 to "
+                "validate on the test split"
+            )
         return splits
 
     def _find(self, name: str) -> Path | None:

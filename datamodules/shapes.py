@@ -10,6 +10,7 @@ from torch import Tensor
 
 from pcgen.datamodules._catalogue import CLASSES, FACTORS, PARTS, generate
 from pcgen.datamodules._splits import Source
+from pcgen.datamodules._splitted import check_not_negative
 from pcgen.datamodules.augmentations import Augmentation
 from pcgen.datamodules.clouds import CloudDataModule
 from pcgen.errors import ConfigurationError, DataError
@@ -110,6 +111,7 @@ of the seat's outline |
             num_workers=num_workers,
             seed=seed,
         )
+        check_not_negative(shape_seed=shape_seed)
         self.sizes = {"train": train_size, "val": val_size, "test": test_size}
         self.shape_seed = shape_seed
         self.stored_points = stored_points or (4 if resample else 1) * num_points

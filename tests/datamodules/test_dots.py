@@ -131,6 +131,9 @@ def test_worker_processes_give_the_same():
         ({"val_size": -1}, "-1"),
         ({"test_size": 0}, "test_size"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"seed": -1}, "^seed is -1; give 0 or more"),
+        ({"dot_seed": -1}, "dot_seed is -1"),
+        ({"num_workers": -1}, "num_workers is -1"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):

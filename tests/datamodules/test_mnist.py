@@ -161,6 +161,8 @@ def test_a_class_without_an_image_in_a_split_is_named(tmp_path):
     with pytest.raises(DataError, match=rf"{tmp_path} has no image of class 7 in its test split"):
         MNIST(str(tmp_path), classes=["3", "7"]).setup()
     assert len(MNIST(str(tmp_path), classes=["3", "1"]).split("test")) == 9
+    with pytest.raises(DataError, match=r"validation 0\.01 of 100 images in .* is none: raise it, or give 0"):
+        MNIST(str(tmp_path), validation=0.01).setup()
     assert len(MNIST(str(tmp_path)).split("test")) == 30  # nobody asked for sevens
 
 
@@ -171,6 +173,7 @@ def test_a_class_without_an_image_in_a_split_is_named(tmp_path):
         ({"classes": []}, "classes is"),
         ({"classes": ["3", "3"]}, "different digits"),
         ({"batch_size": 0}, "batch_size is 0"),
+        ({"split_seed": -1}, "split_seed is -1"),
         ({"validation": 1.0}, "validation is 1.0"),
     ],
 )

@@ -265,6 +265,7 @@ def test_val_size_zero_makes_validation_the_test_split():
         ({"part_factors": ["arm", "arm"]}, "each once"),
         ({"train_size": 0}, "train_size"),
         ({"stored_points": 10}, "stored_points is 10"),
+        ({"shape_seed": -1}, "shape_seed is -1"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
