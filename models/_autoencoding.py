@@ -34,7 +34,7 @@ class Autoencoding(GenerativeModel):
         self.encoder = encoder or PointNetEncoder()
         self.decoder = decoder or MLPDecoder()
         self.reconstruction = reconstruction or ChamferReconstruction()
-        _check_channels(self.decoder, self.reconstruction)
+        _check_pair(self.decoder, self.reconstruction)
         self.latent_dim = self.decoder.latent_dim
         self.sample_shape = self.decoder.sample_shape
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
@@ -134,7 +134,14 @@ class StandardNormalPrior(Autoencoding):
         return torch.randn(n, self.decoder.latent_dim, generator=generator, device=device).to(self.like)
 
 
-def _check_channels(decoder: Decoder, reconstruction: Reconstruction) -> None:
+def _check_pair(decoder: Decoder, reconstruction: Reconstruction) -> None:
+    kind = "images" if len(decoder.sample_shape) == 3 else "clouds"
+    if not getattr(reconstruction, kind):
+        better = {"clouds": "ChamferReconstruction", "images": "SquaredErrorReconstruction or BernoulliReconstruction"}
+        raise ConfigurationError(
+            f"{type(reconstruction).__name__} is not for {kind}, which this {type(decoder).__name__} makes: set the "
+            f"model's reconstruction to {better[kind]}"
+        )
     if decoder.extra_channels != reconstruction.extra_channels:
         raise ConfigurationError(
             f"{type(reconstruction).__name__} needs a decoder with extra_channels {reconstruction.extra_channels}, "

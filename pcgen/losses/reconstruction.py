@@ -21,9 +21,13 @@ class Reconstruction(Recorded, nn.Module):
 
     Attributes:
         extra_channels: What the decoder must give beside each point's coordinates.
+        clouds: Whether it is for clouds (B, N, 3).
+        images: Whether it is for images (B, C, H, W).
     """
 
     extra_channels: int = 0
+    clouds: bool = True
+    images: bool = True
 
     @abstractmethod
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -48,6 +52,8 @@ class ChamferReconstruction(Reconstruction):
             buys them with KL: it is the rate of the code (dividing α by √2 is the same as halving β).
     """
 
+    images = False
+
     def __init__(self, scale: float = 0.05) -> None:
         super().__init__()
         self.scale = _check_scale(scale)
@@ -69,6 +75,7 @@ class LearnedScaleChamferReconstruction(Reconstruction):
     """
 
     extra_channels = 3
+    images = False
 
     def __init__(self, min_scale: float = 0.005, initial_scale: float = 0.05) -> None:
         super().__init__()
@@ -155,6 +162,8 @@ class GaussianReconstruction(SquaredErrorReconstruction):
 
 class BernoulliReconstruction(Reconstruction):
     """−Σ [x log p + (1−x) log(1−p)] over the pixels of images in [0, 1]; the decoder gives logits of p."""
+
+    clouds = False
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Give the loss (B,) of logits (B, C, H, W) against images of the same shape.

@@ -49,7 +49,7 @@ class MLP(nn.Sequential):
                 "a training batch of a single datum cannot be normalised over the batch: set batch_size to 2 or more, "
                 "or batch_norm of encoder and decoder to false"
             )
-        features: Tensor = super().forward(input)
+        features: Tensor = super().forward(input)  # type: ignore[no-untyped-call]
         return features
 
 

@@ -114,6 +114,8 @@ class PolynomialKernel(RecordedKernel):
     def __init__(self, degree: int = 3, offset: float = 1.0) -> None:
         if degree < 1:
             raise ConfigurationError(f"degree is {degree}; a polynomial kernel has at least degree 1")
+        if not math.isfinite(offset):
+            raise ConfigurationError(f"offset is {offset}; give a number")
         self.degree, self.offset = degree, offset
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:

@@ -12,7 +12,14 @@ from pcgen.base import Batch
 from pcgen.corruptions import CutHalfSpace, DropPoints, GaussianNoise
 from pcgen.datamodules import Shapes
 from pcgen.errors import ConfigurationError, DataError, UnsupportedOperationError
-from pcgen.losses import Capacity, ChamferReconstruction, ConstantBeta, LinearBeta, SquaredErrorReconstruction
+from pcgen.losses import (
+    BernoulliReconstruction,
+    Capacity,
+    ChamferReconstruction,
+    ConstantBeta,
+    LinearBeta,
+    SquaredErrorReconstruction,
+)
 from pcgen.metrics.functional import latent_mmd2
 from pcgen.models import VAE, WAE, Autoencoder, BetaVAE
 from pcgen.nets import CNNDecoder, CNNEncoder, ImageMLPDecoder, ImageMLPEncoder, MLPDecoder, PointNetEncoder
@@ -297,6 +304,14 @@ def test_a_training_batch_of_one_datum_is_refused_where_the_batch_normalises(mak
     assert model.eval().terms(x)["loss"].isfinite()
     without = Autoencoder(PointNetEncoder((8,), batch_norm=False), MLPDecoder(4, 24, (16,), batch_norm=False))
     assert without.train().terms(torch.rand(1, 24, 3))["loss"].isfinite()
+
+
+@pytest.mark.parametrize("model", [Autoencoder, VAE, BetaVAE, WAE])
+def test_losses_of_clouds_are_not_for_images_nor_the_reverse(model):
+    with pytest.raises(ConfigurationError, match=r"ChamferReconstruction is not for images, .*ImageMLPDecoder.* set"):
+        model(ImageMLPEncoder((1, 8, 8), (16,)), ImageMLPDecoder(4, (1, 8, 8), (16,)))  # the default is for clouds
+    with pytest.raises(ConfigurationError, match=r"BernoulliReconstruction is not for clouds, .*to Chamfer"):
+        clouds(model, reconstruction=BernoulliReconstruction())
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (4,), (2, 1, 4)])

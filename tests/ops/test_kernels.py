@@ -237,3 +237,5 @@ def test_refusals():
         MultiscaleInverseMultiquadratic(())
     with pytest.raises(ConfigurationError, match="degree is 0"):
         PolynomialKernel(0)
+    with pytest.raises(ConfigurationError, match="offset is nan"):
+        PolynomialKernel(offset=float("nan"))
