@@ -19,7 +19,7 @@ _COMPARE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "==": torch.eq,
 }
 _COMPARISON = re.compile(r"(?P<name>.+?)\s*(?P<operator>>=|<=|==?|>|<)\s*(?P<number>[^<>=]*)")
-_QUARTER = re.compile(r"(?P<name>.+?)\s*:\s*(?P<quarter>high|low)")
+_QUARTER = re.compile(r"(?P<name>.+?)\s*:\s*(?P<quarter>[^:]*)")
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,12 @@ class Selector:
     Attributes:
         text: As it was written.
         conditions: All of them hold for a datum that is chosen.
+        what: What messages call it, such as the option that it was given to.
     """
 
     text: str
     conditions: tuple[Condition, ...]
+    what: str = "selector"
 
     def rows(self, batch: Batch, *, source: str = "these data") -> Tensor:
         """Give the indices (K,) int64, ascending, of the data that are chosen.
@@ -105,12 +107,14 @@ class Selector:
             kept = rows[condition.holds(part)]
             if not len(kept):
                 what = condition.there(part) if len(rows) else "there are none at all"
-                raise DataError(f"{self.text!r} matches none of the {len(batch.x)} of {source}: {what}")
+                raise DataError(f"{self.what} {self.text!r} matches none of the {len(batch.x)} of {source}: {what}")
             rows = kept
         return rows
 
 
-def parse_selector(text: str, class_names: Sequence[str], factor_names: Sequence[str]) -> Selector:
+def parse_selector(
+    text: str, class_names: Sequence[str], factor_names: Sequence[str], *, what: str = "selector"
+) -> Selector:
     """Read which data are meant.
 
     Args:
@@ -118,6 +122,7 @@ def parse_selector(text: str, class_names: Sequence[str], factor_names: Sequence
             quarter by a factor (`leg_height:high`, the upper, or `:low`); or several of them joined by `&`.
         class_names: What classes there are, in the order of the labels.
         factor_names: What factors there are, in the order of the columns.
+        what: What messages call it, such as the option that it was given to.
 
     Returns:
         The selector.
@@ -132,35 +137,41 @@ def parse_selector(text: str, class_names: Sequence[str], factor_names: Sequence
     """
     names = (tuple(class_names), tuple(factor_names))
     parts = [text.strip()] if text.strip() in names[0] else [part.strip() for part in text.split("&")]
-    return Selector(text, tuple(_condition(part, *names) for part in parts))
+    return Selector(text, tuple(_condition(part, f"{what} {part!r}", *names) for part in parts), what)
 
 
-def _condition(text: str, class_names: tuple[str, ...], factor_names: tuple[str, ...]) -> Condition:
+def _condition(text: str, said: str, class_names: tuple[str, ...], factor_names: tuple[str, ...]) -> Condition:
     if text in class_names:
         return Condition(class_names.index(text), "is", 0.0, text, class_names)
-    if found := _QUARTER.fullmatch(text):
-        return _of_factor(text, found["name"], found["quarter"], 0.0, factor_names)
-    if found := _COMPARISON.fullmatch(text):
-        number = _number(text, found["number"])
-        return _of_factor(text, found["name"], found["operator"], number, factor_names)
+    if not class_names and not factor_names:
+        raise ConfigurationError(f"{said}: these data have neither classes nor factors to choose by; name others")
     if text in factor_names:
-        raise ConfigurationError(f"selector {text!r} is a factor: compare it ({text}>0.5) or take {text}:high")
+        raise ConfigurationError(f"{said} is a factor: compare it ({text}>0.5) or take {text}:high")
+    if found := _QUARTER.fullmatch(text):
+        name, quarter = found["name"], found["quarter"]
+        if quarter in {"high", "low"}:
+            return _of_factor(said, name, quarter, 0.0, factor_names)
+        if name in factor_names:
+            raise ConfigurationError(f"{said}: a factor has the quarters {name}:high and {name}:low, not {quarter!r}")
+    if found := _COMPARISON.fullmatch(text):
+        number = _number(said, found["number"])
+        return _of_factor(said, found["name"], found["operator"], number, factor_names)
     raise ConfigurationError(
-        f"selector {text!r}: there is no such class; classes are {_list(class_names)}, factors {_list(factor_names)}"
+        f"{said}: there is no such class; classes are {_list(class_names)}, factors {_list(factor_names)}"
     )
 
 
-def _of_factor(text: str, name: str, operator: str, number: float, names: tuple[str, ...]) -> Condition:
+def _of_factor(said: str, name: str, operator: str, number: float, names: tuple[str, ...]) -> Condition:
     if name not in names:
-        raise ConfigurationError(f"selector {text!r}: there is no factor {name!r}; factors are {_list(names)}")
+        raise ConfigurationError(f"{said}: there is no factor {name!r}; factors are {_list(names)}")
     return Condition(names.index(name), operator, number, name, names)
 
 
-def _number(text: str, word: str) -> float:
+def _number(said: str, word: str) -> float:
     try:
         return float(word)
     except ValueError:
-        raise ConfigurationError(f"selector {text!r}: {word!r} is no number to compare a factor with") from None
+        raise ConfigurationError(f"{said}: {word!r} is no number to compare a factor with") from None
 
 
 def _list(names: tuple[str, ...]) -> str:

@@ -79,7 +79,9 @@ def test_unknown_values_are_never_chosen():
         ("leg_height>tall", "'tall' is no number"),
         ("leg_height>", "'' is no number"),
         ("leg_height=>1", "no factor 'leg_height='"),
-        ("leg_height:middle", "no such class"),
+        ("leg_height:middle", "leg_height:high and leg_height:low, not 'middle'"),
+        ("chair & tilt:", "selector 'tilt:': a factor has the quarters tilt:high and tilt:low, not ''"),
+        ("seat:middle", "no such class"),
     ],
 )
 def test_a_mistake_names_what_there_is(text, says):
@@ -88,8 +90,17 @@ def test_a_mistake_names_what_there_is(text, says):
 
 
 def test_without_names_there_are_none():
-    with pytest.raises(ConfigurationError, match="classes are none, factors none"):
+    with pytest.raises(ConfigurationError, match="selector 'chair': these data have neither classes nor factors"):
         parse_selector("chair", (), ())
+    with pytest.raises(ConfigurationError, match="classes are none, factors tilt"):
+        parse_selector("chair", (), ("tilt",))
+
+
+def test_messages_name_what_the_selector_was_given_to():
+    with pytest.raises(ConfigurationError, match=r"^--plus 'char': there is no such class"):
+        parse_selector("char", CLASSES, FACTORS, what="--plus")
+    with pytest.raises(DataError, match=r"^--minus 'leg_height>7' matches none"):
+        parse_selector("leg_height>7", CLASSES, FACTORS, what="--minus").rows(BATCH)
 
 
 @pytest.mark.parametrize(
