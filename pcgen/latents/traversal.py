@@ -37,9 +37,9 @@ class Traversal(NamedTuple):
 
     @property
     def labels(self) -> list[str]:
-        """Words for each row, such as `"z3  KL 2.41"`."""
-        short = {"KL": "KL", "variance": "var"}[self.relevance_name]
-        return [f"z{k}  {short} {self.relevance[k]:.2f}" for k in self.dims.tolist()]
+        """Words for each row, such as `"z3  KL 2.41 nats"`."""
+        words = {"KL": "KL {:.2f} nats", "variance": "var {:.2f}"}[self.relevance_name]
+        return [f"z{k}  {words.format(self.relevance[k])}" for k in self.dims.tolist()]
 
 
 def traverse(

@@ -13,6 +13,7 @@ from pcgen.viz.render import Array, Camera
 
 MARK = (213, 94, 0)  # RGB of what is marked
 FRAME = 3  # pixels around a marked cell
+SLIDER = 240  # least width in pixels of the line with the knob, with the words at its ends
 STRIP = 9  # height in pixels of the strip below a row, on which the datum's own value is marked
 
 
@@ -105,7 +106,7 @@ def traversal_frames(
     frames = []
     for s in range(S):
         cells = flat[s::S]
-        picture = arrange([cells[k : k + across] for k in starts], titles=titles, heading=heading)
+        picture = _at_least(SLIDER, arrange([cells[k : k + across] for k in starts], titles=titles, heading=heading))
         frames.append(np.concatenate([picture, _slider(picture.shape[1], stations, s, unit)]))
     return [*frames, *frames[-2:0:-1]]
 
@@ -214,6 +215,12 @@ def _strip(width: int, x: float | None, outward: int) -> Image:
         aside = [(x, 0), (x, low), (x + outward * half, middle)]
         ImageDraw.Draw(strip).polygon(aside if outward else up, fill=MARK)
     return np.asarray(strip)
+
+
+def _at_least(width: int, image: Image) -> Image:
+    """Put paper at both sides of an image that is narrower."""
+    free = max(width - image.shape[1], 0)
+    return np.pad(image, ((0, 0), (free // 2, free - free // 2), (0, 0)), constant_values=PAPER)
 
 
 def _slider(width: int, values: Array, station: int, unit: str) -> Image:

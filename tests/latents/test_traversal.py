@@ -55,8 +55,8 @@ def test_rows_are_ordered_by_relevance(toys, data, shape, kind):
     assert chosen.dims.tolist() == [k for k in found.dims.tolist() if k in (1, 3)]
     row = found.dims.tolist().index(chosen.dims[0])
     assert torch.allclose(chosen.data[0], found.data[row], atol=1e-6)
-    short = {"KL": "KL", "variance": "var"}[name]
-    assert chosen.labels == [f"z{k}  {short} {weight[k]:.2f}" for k in chosen.dims.tolist()]
+    words = {"KL": "KL {:.2f} nats", "variance": "var {:.2f}"}[name]
+    assert chosen.labels == [f"z{k}  {words.format(weight[k])}" for k in chosen.dims.tolist()]
 
 
 def test_it_is_the_same_each_time_and_leaves_the_mode_alone(toys, data, shape):

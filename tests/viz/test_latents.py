@@ -95,6 +95,13 @@ def test_an_animation_goes_there_and_back_and_all_cells_move_together():
     assert all(np.array_equal(frames[s], frames[-s]) for s in (1, 2, 3))
 
 
+def test_one_narrow_dimension_has_room_for_the_knob_to_move():
+    frames = traversal_frames(FLAT[:1], values=VALUES, labels=LABELS[:1])
+    knobs = [np.argwhere(marks(frame))[:, 1].mean() for frame in frames[:5]]
+    assert np.allclose(knobs, np.linspace(knobs[0], knobs[4], 5), atol=1)
+    assert knobs[4] > knobs[0] + 50
+
+
 def test_clouds_are_animated_in_one_frame():
     clouds = RNG.normal(size=(3, 2, 20, 3))
     frames = traversal_frames(clouds, values=[-1, 1], labels=list("abc"), columns=2, size=50)
