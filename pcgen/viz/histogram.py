@@ -13,6 +13,7 @@ from pcgen.viz.plots import figure_and_axes, pixels
 Floats = NDArray[np.float64]
 
 SHOWN = 4.0  # standard deviations, of the prior or of the codes, that are shown to either side
+ROOM = 2  # times the height of the histogram of all, for a dimension that is higher
 FEW = 40  # dimensions that are drawn one by one
 _POOLED, _MOST, _LEAST = "#9fc3de", CLASS_COLORS[2], CLASS_COLORS[4]
 
@@ -57,13 +58,17 @@ def _histograms(axes: Any, z: Floats) -> None:
     half = SHOWN * max(1.0, float(z.std()))
     pooled = _density(z.ravel(), half, 100)
     axes.stairs(*pooled, fill=True, color=_POOLED, label="all dimensions")
-    top = max(1.2 * float(pooled[0].max()), 0.5)
+    top, curves = max(1.2 * float(pooled[0].max()), 0.5), []
     if z.shape[1] > 1:
         away = distance_to_normal(z)
         for k, color, word in ((away.argmin(), _MOST, "nearest"), (away.argmax(), _LEAST, "farthest")):
-            axes.stairs(
-                *_density(z[:, k], half, 40), color=color, linewidth=1.6, label=f"z{k}, {word} (KS {away[k]:.2f})"
-            )
+            curves.append((_density(z[:, k], half, 40), color, f"z{k}, {word} (KS {away[k]:.2f})"))
+    highest = max((float(heights.max()) for (heights, _), *_ in curves), default=0.0)
+    if highest <= ROOM * top:
+        top = max(top, 1.05 * highest)
+    for (heights, edges), color, words in curves:
+        peak = f", up to {heights.max():.2g}" if heights.max() > top else ""  # it leaves the panel
+        axes.stairs(heights, edges, color=color, linewidth=1.6, label=words + peak)
     x = np.linspace(-half, half, 400)
     axes.plot(x, np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi), color="black", linewidth=1.6, label="N(0, 1)")
     axes.set(xlim=(-half, half), ylim=(0, top), xlabel="coordinate of a code", ylabel="density")

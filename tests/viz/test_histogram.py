@@ -39,6 +39,22 @@ def test_any_number_of_dimensions_is_drawn(Z, monkeypatch):
     assert right.get_ylim()[1] > np.abs(z).mean(axis=0).max()
 
 
+def test_a_dimension_that_leaves_the_panel_says_how_high_it_goes(monkeypatch):
+    said = []
+    monkeypatch.setattr(histogram, "pixels", lambda figure: said.append(figure) or np.zeros((1, 1, 3), np.uint8))
+    z = RNG.normal(size=(400, 12))
+    for narrow, leaves in ((0.5, False), (0.01, True)):
+        z[:, 1] *= narrow
+        draw_latent_histogram(z)
+        left = said.pop().axes[0]
+        _, near, far, _ = (text.get_text() for text in left.get_legend().get_texts())
+        highest = _density(z[:, 1], 4.0, 40)[0].max()
+        assert (highest > left.get_ylim()[1]) == leaves
+        assert far.endswith(f", up to {highest:.2g}" if leaves else ")")
+        assert far.startswith("z1, farthest")
+        assert "up to" not in near
+
+
 def test_it_is_an_image_and_shows_what_the_codes_are():
     wide, narrow = (draw_latent_histogram(s * RNG.normal(size=(200, 3))) for s in (1.0, 0.3))
     assert wide.dtype == np.uint8
