@@ -165,8 +165,10 @@ def _check_size(path: Path, array: Any) -> None:
 
 def _checked(array: Any, shape: Shape | None, source: str) -> NDArray[np.float32]:
     """Read an array as images (K, C, H, W) float32 in [0, 1], or say why it is none."""
-    given = getattr(array, "shape", ())
+    given: tuple[int, ...] = getattr(array, "shape", ())
     wanted = f"(K, {', '.join(map(str, shape))})" if shape is not None else "(K, C, H, W)"
+    if len(given) in (3, 4) and given[0] == 0:
+        raise DataError(f"{source} holds no images: an array {tuple(given)}")
     images = np.asarray(array[()]) if len(given) in (3, 4) and np.dtype(array.dtype).kind in "fiu" else np.empty(0)
     if images.shape == shape:
         images = images[None]  # a single one
@@ -179,7 +181,10 @@ def _checked(array: Any, shape: Shape | None, source: str) -> NDArray[np.float32
     # A copy of what is mapped: torch warns of what cannot be written to.
     checked: NDArray[np.float32] = np.require(images, np.float32, ["C", "W"])
     low, high = float(checked.min()), float(checked.max())
-    if not (low >= 0 and high <= 1):  # NaN too
+    if math.isnan(low):
+        bad = int(np.isnan(checked).any(axis=(1, 2, 3)).sum())
+        raise DataError(f"{source}: {bad} of {len(checked)} images hold NaN; leave them out")
+    if low < 0 or high > 1:
         raise DataError(f"{source} holds numbers from {low:.4g} to {high:.4g}; images are in [0, 1], or bytes")
     return checked
 

@@ -4,6 +4,7 @@ Both ends are the model's reconstructions of the two data; what is written is in
 """
 
 import argparse
+from typing import Any
 
 from pcgen.cli import common, results
 from pcgen.errors import ConfigurationError
@@ -44,5 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         from pcgen.viz import draw_interpolations
 
         ends = data.x[[start, end]].numpy()
-        results.write_picture(arguments, draw_interpolations(walk[None], ends[None], up_axis=results.up_axis(model)))
+        way = {"linear": "in a straight line", "spherical": "along a great circle"}[arguments.path]
+        heading = f"{data.name[start]} to {data.name[end]} of {data.source}, {way}"
+        how: dict[str, Any] = {"up_axis": results.up_axis(model), "heading": heading}
+        results.write_picture(arguments, draw_interpolations(walk[None], ends[None], **how))
     return 0

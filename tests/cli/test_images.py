@@ -147,6 +147,10 @@ def test_a_walk_of_clouds_on_a_great_circle(cli, trained, clouds, tmp_path):
         assert cli("interpolate", trained, clouds, "--path", path, "--out", f"{path}.npy").status == 0
         walk = model.interpolate(x[0], x[1], 8, path=path)
         np.testing.assert_allclose(np.load(tmp_path / f"{path}.npy"), walk, rtol=1e-5, atol=1e-6)
+        words = ["--from", 3, "--to", 3, "--path", path, "--png", f"{path}.png"]
+        assert cli("interpolate", trained, clouds, *words).status == 0
+    straight, great = ((tmp_path / f"{path}.png").read_bytes() for path in ("linear", "spherical"))
+    assert straight != great  # one and the same cloud all the way: the words above say how
     assert not np.array_equal(np.load(tmp_path / "linear.npy"), np.load(tmp_path / "spherical.npy"))
 
 
@@ -165,7 +169,8 @@ BAD = {
     "clouds": ("reconstruct RUN clouds.npy --out a.npy", ["clouds.npy", "(10, 32, 3)"]),
     "images for a model of clouds": ("reconstruct CLOUDS small.npy --out a.npy", ["small.npy", "(2, 1, 8, 8)"]),
     "numbers beyond an image": ("reconstruct RUN bright.npy --out a.npy", ["bright.npy", "0 to 255", "[0, 1]"]),
-    "NaN": ("reconstruct RUN nan.npy --out a.npy", ["nan.npy", "nan"]),
+    "no images": ("reconstruct RUN none.npy --out a.npy", ["none.npy holds no images", "(0, 1, 28, 28)"]),
+    "NaN": ("reconstruct RUN nan.npy --out a.npy", ["nan.npy", "images hold NaN"]),
     "no array of images": ("reconstruct RUN other.npz --out a.npy", ["other.npz", "images", "y"]),
     "a file cut short": ("reconstruct RUN short.npy --out a.npy", ["short.npy"]),
     "no numbers": ("reconstruct RUN words.npy --out a.npy", ["words.npy", "<U3"]),
@@ -192,6 +197,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(cli, trained, digits, clouds, 
     np.save(tmp_path / "small.npy", good[:, :, :8, :8])
     np.save(tmp_path / "bright.npy", np.arange(2 * 784).reshape(2, 1, 28, 28) % 256)
     np.save(tmp_path / "nan.npy", good * np.nan)
+    np.save(tmp_path / "none.npy", good[:0])
     np.save(tmp_path / "words.npy", np.full((2, 1, 28, 28), "one"))
     np.savez(tmp_path / "other.npz", y=good, z=good)
     np.savez(tmp_path / "label.npz", images=good, label=[0, 1, 2])
