@@ -1,7 +1,8 @@
 """Add the difference between two kinds of data to a code: z(a) + s (mean z(plus) − mean z(minus)).
 
 PLUS and MINUS choose data by class (chair), by a known factor (leg_height>0.5, has_arm=1), by its upper or lower
-quartile (leg_height:high, leg_height:low), or by several of these (chair & has_arm=1). What is written is in the
+quartile (leg_height:high, leg_height:low), or by several of these (chair & has_arm=1). Where a file of data knows no
+classes or factors, such as a scan, the means are of the data that the model was trained on. What is written is in the
 model's units: for each --from, one datum a scale.
 """
 
@@ -75,9 +76,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _means_data(model: "GenerativeModel", data: "ModelData", arguments: argparse.Namespace) -> "ModelData":
-    """The data over which the means are taken: another split of the same source, where there is one."""
+    """The data over which the means are taken: another split of the same source, where there is one.
+
+    A file that tells no data apart has no such means; those of the model's own training data serve.
+    """
     from pcgen.cli.modeldata import model_data, train_split
 
+    if not data.class_names and not data.factor_names and arguments.data is not None and model.data_info is not None:
+        own = argparse.Namespace(**vars(arguments) | {"data": None, "normalize": None})
+        return model_data(model, own, arguments.means_split or "train")
     if arguments.means_split is not None:
         return model_data(model, arguments, arguments.means_split)
     return train_split(model, arguments, data.split) or data
@@ -87,9 +94,10 @@ def _chosen(data: "ModelData", arguments: argparse.Namespace) -> "list[Tensor]":
     """Choose the data whose codes are averaged, and say how many of what."""
     from pcgen.latents import parse_selector
 
-    words = (arguments.plus, arguments.minus)
-    selectors = [parse_selector(word, data.class_names, data.factor_names) for word in words]
+    words = {"--plus": arguments.plus, "--minus": arguments.minus}
+    names = (data.class_names, data.factor_names)
+    selectors = [parse_selector(word, *names, what=option) for option, word in words.items()]
     chosen = [selector.rows(data.batch, source=data.place) for selector in selectors]
-    counts = " and ".join(f"{len(rows)} ({word})" for rows, word in zip(chosen, words, strict=True))
+    counts = " and ".join(f"{len(rows)} ({word})" for rows, word in zip(chosen, words.values(), strict=True))
     common.say(f"means over {counts} of {len(data.x)} data of {data.place}")
     return [data.x[rows] for rows in chosen]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 MOST_CLASSES = 12  # different whole numbers of a factor that is taken for classes
 HEADS = {
     "modularity": "modularity",
-    "compactness": "compactness (DCI completeness)",
+    "compactness": "compactness (DCI)",
     "informativeness": "informativeness (DCI)",
     "dci_disentanglement": "DCI disentanglement",
     "mutual_information_gap": "MIG",

@@ -5,8 +5,9 @@
   training.
 - Active units: latent dimensions whose code varies over the data (variance above 0.01).
 - Reconstruction error: Chamfer distance in the model's units, or mean squared error of a pixel.
-- With known factors: modularity, compactness, informativeness, MIG, SAP, and R² of a linear map from codes to factors,
-  of the latents that carry something: 0.01 nats of KL, or a variance of 0.01 where there is no posterior.
+- With known factors: modularity, compactness (which DCI calls completeness), informativeness, MIG, SAP, and R² of a
+  linear map from codes to factors, of the latents that carry something: 0.01 nats of KL, or a variance of 0.01 where
+  there is no posterior.
 
 The picture puts the codes' histogram beside what the decoder makes of draws from N(0, I): where codes are not like such
 draws, the decoder was never taught what to make of them.
@@ -123,7 +124,7 @@ def _show(found: "dict[str, CodeScores]", place: str, arguments: argparse.Namesp
     some = next(iter(found.values()))
     table = Table(title=escape(f"codes of {some.num_data} of {place}"), title_justify="left")
     for head in ("", *found):
-        table.add_column(escape(head), justify="right" if head else "left", overflow="fold")
+        table.add_column(escape(head), justify="right" if head else "left", overflow="fold", no_wrap=not head)
     columns = [scores.cells() for scores in found.values()]
     for head in dict.fromkeys(head for column in columns for head in column):
         table.add_row(head, *(column.get(head, "–") for column in columns))
