@@ -18,6 +18,7 @@ from pcgen.callbacks import (
     Interpolations,
     LatentArithmetic,
     LatentHistogram,
+    LatentScores,
     LatentSpace,
     Restorations,
     Traversals,
@@ -163,7 +164,7 @@ def test_traversals_show_the_most_relevant_dimensions_and_move(tmp_path, monkeyp
     mean, log_var = model.posterior(x)
     kl = 0.5 * (mean**2 + log_var.exp() - log_var - 1).mean(0)
     dims = kl.argsort(descending=True)[:2].tolist()
-    assert how["labels"] == also["labels"] == [f"z{k}  KL {kl[k]:.2f}" for k in dims]
+    assert how["labels"] == also["labels"] == [f"z{k}  KL {kl[k]:.2f} nats" for k in dims]
     assert how["values"].tolist() == [-2, 0, 2]
     assert also["values"].tolist() == [-2, -1, 0, 1, 2]
     assert np.array_equal(data, frames[:, ::2])
@@ -177,6 +178,25 @@ def test_traversals_show_the_most_relevant_dimensions_and_move(tmp_path, monkeyp
 def test_an_animation_can_be_left_out(tmp_path):
     train(tmp_path, [Traversals(0, steps=3, animate=False)])
     assert figures(tmp_path) == ["traversals.png", "traversals/epoch_0001.png"]
+
+
+def every_callback():
+    pictures = [Traversals(1, steps=2), LatentArithmetic("chair", "table", "chair", 1), LatentHistogram(1)]
+    return [*pictures, Restorations(1), LatentSpace(1), Interpolations(1, num_pairs=1), LatentScores(every_n_epochs=1)]
+
+
+PICTURES = {"traversals", "latent_arithmetic", "latent_histogram", "restorations", "latent_space", "interpolations"}
+
+
+def test_tensorboard_gets_the_picture_and_the_numbers_of_every_callback(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = TensorBoardLogger(tmp_path, name="", version="")
+    train(tmp_path, every_callback(), model=Variational(corruption=Noise()), logger=logger)
+    found = EventAccumulator(str(tmp_path), size_guidance={"images": 0, "scalars": 0}).Reload()
+    tags = found.Tags()
+    assert {tag.rpartition("/")[2] for tag in tags["images"]} == PICTURES
+    assert {"latent/mmd2", "latent/active_units", "val/chamfer_before", "val/chamfer_after"} <= set(tags["scalars"])
 
 
 def test_tensorboard_plays_the_file(tmp_path):
@@ -198,9 +218,12 @@ def test_wandb_gets_the_file_and_the_numbers(tmp_path, monkeypatch):
         monkeypatch.setenv(variable, str(tmp_path / "wandb_home"))
     monkeypatch.setenv("WANDB_SILENT", "true")
     logger = WandbLogger(save_dir=tmp_path, project="p", offline=True)
-    train(tmp_path, [Traversals(1, steps=2), Restorations(1)], model=Variational(corruption=Noise()), logger=logger)
+    train(tmp_path, every_callback(), model=Variational(corruption=Noise()), logger=logger)
     summary = dict(logger.experiment.summary)
     wandb.finish()
+    pictures = {path.name.rpartition("_")[0].rpartition("_")[0] for path in (tmp_path / "wandb").rglob("*.png")}
+    assert pictures == PICTURES
+    assert {"latent/mmd2", "latent/active_units"} <= set(summary)
     [path] = (tmp_path / "wandb").glob("offline-run-*/files/media/videos/animations/*.gif")
     assert path.read_bytes() == (tmp_path / "figures" / "traversals.gif").read_bytes()
     assert summary["val/chamfer_before"] > 0
