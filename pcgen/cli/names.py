@@ -39,9 +39,8 @@ def check_different(names: list[str], last: object, what: str) -> None:
         ConfigurationError: With the remedy.
     """
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigurationError(
-            f"two {what} are called {twice}: name them, such as {twice.partition('/')[0]}-2={last}"
-        )
+        short = twice.strip("/").partition("/")[0]
+        raise ConfigurationError(f"two {what} are called {twice}: name them, such as {short}-2={last}")
 
 
 def named_paths(words: list[str]) -> dict[str, Path]:

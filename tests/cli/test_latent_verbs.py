@@ -298,7 +298,7 @@ BAD = {
     "one code": ("latents DOTS -n 1", ["-n 1"]),
     "one datum": ("latents CLOUDS --data one.npy", ["one.npy", "one datum"]),
     "models of different data": ("latents DOTS CLOUDS", ["different data", "--data"]),
-    "one checkpoint twice": ("latents a=DOTS a=DOTS", ["two checkpoints are called a"]),
+    "one checkpoint twice": ("latents a/b=DOTS a/b=DOTS", ["two checkpoints are called a/b:", "such as a-2="]),
     "no such checkpoint": ("latents no.ckpt", ["no.ckpt"]),
     "numbers below a file": ("latents DOTS --json clouds.npy/a.json", ["clouds.npy is a file"]),
 }
