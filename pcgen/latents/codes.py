@@ -12,6 +12,7 @@ from pcgen.errors import ConfigurationError, DataError
 from pcgen.ops import gaussian_kl
 
 SCALES = (0.0, 0.5, 1.0, 1.5)
+OWN = 0x0C0DE  # keeps ε apart from what others draw with the same seed, such as the prior's sample of an MMD
 ACTIVE = 0.01  # nats, or variance in units of a prior of variance 1
 
 
@@ -102,7 +103,8 @@ def draw_codes(model: GenerativeModel, x: Tensor, *, seed: int = 0) -> Tensor:
         return in_chunks(model.encode, x, model.chunk_size)
     moments = [_moments(model, part) for part in x.split(model.chunk_size)]
     mean, log_var = (torch.cat(parts) for parts in zip(*moments, strict=True))
-    eps = torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed), dtype=mean.dtype)
+    generator = torch.Generator().manual_seed(seed ^ OWN)
+    eps = torch.randn(mean.shape, generator=generator, dtype=mean.dtype)
     return (mean + (0.5 * log_var).exp() * eps).to(model.like)
 
 

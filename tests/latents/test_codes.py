@@ -59,6 +59,16 @@ def test_codes_are_drawn_from_the_posterior_where_there_is_one(toys, shape):
     assert torch.equal(draw_codes(bare, one), bare.encode(one))
 
 
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_drawn_codes_share_nothing_with_a_sample_of_the_prior_of_the_same_seed(toys, monkeypatch, seed):
+    """A posterior that is the prior would otherwise be the very sample that an MMD compares it with."""
+    model = toys["Variational"]()
+    monkeypatch.setattr(model, "posterior", lambda x: (torch.zeros(len(x), 4), torch.zeros(len(x), 4)))
+    z = draw_codes(model, torch.zeros(500, 5, 3), seed=seed).double().flatten()
+    prior = torch.randn(500, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).flatten()
+    assert abs(torch.corrcoef(torch.stack([z, prior]))[0, 1]) < 0.1
+
+
 def test_arithmetic_of_a_linear_model_is_known_in_closed_form(toys, data, shape):
     model = toys["Linear"](sample_shape=shape)
     a, plus, minus = data[:2], data[2:9], data[9:]
