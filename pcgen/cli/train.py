@@ -1,7 +1,6 @@
 """`pcgen fit | validate | test | predict`: the Lightning CLI over the zoo, with a folder of its own for every run."""
 
 import signal
-import sys
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -228,7 +227,6 @@ def train(words: list[str]) -> int:
     from jsonargparse import set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=False)
-    sys.argv = sys.argv[:1]  # Lightning warns where arguments are given twice
     try:
         TrainCLI(words[0], [_config_word(word, before) for before, word in pairwise(["", *words])])
     except MisconfigurationException as error:  # a ModelCheckpoint's monitor that nobody logs, for one

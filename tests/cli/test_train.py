@@ -219,3 +219,27 @@ print(tuple(pcgen.load({str(trained)!r}).sample(16).shape))
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=trained)
     assert done.stdout == "(16, 32, 3)\n", done.stderr
+
+
+def test_two_processes_train_from_the_command_line_into_one_folder(tmp_path):
+    """Lightning starts the other process with the words of this one."""
+    shape = {"image_shape": [1, 8, 8]}
+    model = {
+        "class_path": "BetaVAE",
+        "init_args": {
+            "encoder": {"class_path": "ImageMLPEncoder", "init_args": {**shape, "widths": [8]}},
+            "decoder": {"class_path": "ImageMLPDecoder", "init_args": {**shape, "latent_dim": 2, "widths": [8]}},
+            "reconstruction": {"class_path": "BernoulliReconstruction"},
+        },
+    }
+    sizes = {"image_size": 8, "radius": 2.0, "train_size": 16, "val_size": 4, "test_size": 4, "batch_size": 4}
+    trainer = {"accelerator": "cpu", "max_epochs": 1, "enable_progress_bar": False, "enable_model_summary": False}
+    experiment = {"name": "pair", "model": model, "data": {"class_path": "Dots", "init_args": sizes}}
+    (tmp_path / "pair.yaml").write_text(yaml.safe_dump(experiment | {"trainer": trainer}))
+    words = ["fit", "--config", "pair.yaml", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    (tmp_path / "run.py").write_text("from pcgen.cli.main import main\nraise SystemExit(main())\n")
+    command = [sys.executable, "run.py", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (checkpoint,) = tmp_path.glob("runs/pair/*/checkpoints/last.ckpt")
+    assert pcgen.load(checkpoint).step == 2  # of four data a process and step, two steps
