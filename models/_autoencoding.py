@@ -118,6 +118,26 @@ class Autoencoding(GenerativeModel):
         self.log_dict({f"{stage}/{name}": value for name, value in self.means().items()}, sync_dist=False)
 
 
+class DeterministicCode(Autoencoding):
+    """An autoencoding model whose code is one linear layer on the encoder's features."""
+
+    def __init__(
+        self,
+        encoder: Encoder | None,
+        decoder: Decoder | None,
+        reconstruction: Reconstruction | None,
+        optimizer: OptimizerFactory,
+        lr_scheduler: SchedulerFactory | None,
+    ) -> None:
+        super().__init__(encoder, decoder, reconstruction, optimizer, lr_scheduler)
+        self.bottleneck = self.head()
+
+    def code(self, x: Tensor) -> Tensor:
+        """Give z = E(x), (B, Z)."""
+        z: Tensor = self.bottleneck(self.encoder(x))
+        return z
+
+
 class StandardNormalPrior(Autoencoding):
     """An autoencoding model whose codes are made to follow N(0, I), so that it can sample."""
 

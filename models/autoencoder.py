@@ -18,11 +18,11 @@ from torch import Tensor
 from pcgen.base import OptimizerFactory, SchedulerFactory
 from pcgen.corruptions import Corruption
 from pcgen.losses import Reconstruction
-from pcgen.models._autoencoding import Autoencoding
+from pcgen.models._autoencoding import DeterministicCode
 from pcgen.nets import Decoder, Encoder
 
 
-class Autoencoder(Autoencoding):
+class Autoencoder(DeterministicCode):
     """Deterministic autoencoder, which restores damaged data if it is trained with a corruption.
 
     Args:
@@ -47,14 +47,6 @@ class Autoencoder(Autoencoding):
     ) -> None:
         super().__init__(encoder, decoder, reconstruction, optimizer, lr_scheduler)
         self.corruption = corruption
-        self.bottleneck = self.head()
-
-    # ── networks ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def code(self, x: Tensor) -> Tensor:
-        """Give z = E(x), (B, Z)."""
-        z: Tensor = self.bottleneck(self.encoder(x))
-        return z
 
     # ── objective ─────────────────────────────────────────────────────────────────────────────────────────────────
 

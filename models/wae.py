@@ -23,13 +23,13 @@ from pcgen.base import Batch, OptimizerFactory, SchedulerFactory
 from pcgen.errors import ConfigurationError
 from pcgen.losses import Reconstruction
 from pcgen.metrics import LatentMMD
-from pcgen.models._autoencoding import StandardNormalPrior
+from pcgen.models._autoencoding import DeterministicCode, StandardNormalPrior
 from pcgen.nets import Decoder, Encoder
 from pcgen.ops import InverseMultiquadratic, kernel_mmd2
 from pcgen.ops.kernels import RecordedKernel
 
 
-class WAE(StandardNormalPrior):
+class WAE(DeterministicCode, StandardNormalPrior):
     """Wasserstein autoencoder: deterministic codes whose distribution over the data is made to be N(0, I).
 
     Args:
@@ -61,17 +61,9 @@ class WAE(StandardNormalPrior):
         super().__init__(encoder, decoder, reconstruction, optimizer, lr_scheduler)
         if not 0 <= mmd_weight < math.inf:
             raise ConfigurationError(f"mmd_weight is {mmd_weight}; give a number of 0 or more")
-        self.bottleneck = self.head()
         self.mmd_weight, self.unbiased = mmd_weight, unbiased
         self.kernel = kernel or InverseMultiquadratic()
         self.latent_mmd = LatentMMD(kernel=self.kernel, unbiased=True)
-
-    # ── networks ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def code(self, x: Tensor) -> Tensor:
-        """Give z = E(x), (B, Z)."""
-        z: Tensor = self.bottleneck(self.encoder(x))
-        return z
 
     # ── objective ─────────────────────────────────────────────────────────────────────────────────────────────────
 
