@@ -85,7 +85,7 @@ class Picture(Callback):
     def check(self, trainer: Trainer) -> None:
         """Raise a ConfigurationError before the training if the picture's arguments cannot work with its data."""
 
-    def unable(self, model: GenerativeModel) -> str | None:  # noqa: ARG002 -- for those that ask more
+    def unable(self, model: GenerativeModel) -> str | None:  # noqa: ARG002 -- a hook: subclasses look at the model
         """Say why there is nothing to draw of a model that has the verbs, after its name; None if there is."""
         return None
 

@@ -119,18 +119,9 @@ class Autoencoding(GenerativeModel):
 
 
 class DeterministicCode(Autoencoding):
-    """An autoencoding model whose code is one linear layer on the encoder's features."""
+    """An autoencoding model whose code is one linear layer, which a subclass makes by `head`, on the features."""
 
-    def __init__(
-        self,
-        encoder: Encoder | None,
-        decoder: Decoder | None,
-        reconstruction: Reconstruction | None,
-        optimizer: OptimizerFactory,
-        lr_scheduler: SchedulerFactory | None,
-    ) -> None:
-        super().__init__(encoder, decoder, reconstruction, optimizer, lr_scheduler)
-        self.bottleneck = self.head()
+    bottleneck: nn.Linear
 
     def code(self, x: Tensor) -> Tensor:
         """Give z = E(x), (B, Z)."""

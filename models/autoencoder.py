@@ -47,6 +47,7 @@ class Autoencoder(DeterministicCode):
     ) -> None:
         super().__init__(encoder, decoder, reconstruction, optimizer, lr_scheduler)
         self.corruption = corruption
+        self.bottleneck = self.head()
 
     # ── objective ─────────────────────────────────────────────────────────────────────────────────────────────────
 

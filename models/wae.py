@@ -61,6 +61,7 @@ class WAE(DeterministicCode, StandardNormalPrior):
         super().__init__(encoder, decoder, reconstruction, optimizer, lr_scheduler)
         if not 0 <= mmd_weight < math.inf:
             raise ConfigurationError(f"mmd_weight is {mmd_weight}; give a number of 0 or more")
+        self.bottleneck = self.head()
         self.mmd_weight, self.unbiased = mmd_weight, unbiased
         self.kernel = kernel or InverseMultiquadratic()
         self.latent_mmd = LatentMMD(kernel=self.kernel, unbiased=True)

@@ -65,16 +65,8 @@ class ImageSet:
         if split is None and classes is None:
             return self
         with _of_images(self.source):
-            rows, label, class_names = choose(self, split, classes)
-        return replace(
-            self,
-            images=self.images[rows],
-            label=label,
-            class_names=class_names,
-            split=None if self.split is None else self.split[rows],
-            name=tuple(self.name[i] for i in rows),
-            factors=None if self.factors is None else self.factors[rows],
-        )
+            rows, known = choose(self, split, classes)
+        return replace(self, images=self.images[rows], **known)
 
 
 def holds_images(path: Path) -> bool:

@@ -84,16 +84,8 @@ class CloudSet:
         Raises:
             DataError: If there is no such split or class, with those that there are.
         """
-        rows, label, class_names = choose(self, split, classes)
-        return replace(
-            self,
-            points=self.points[rows],
-            label=label,
-            class_names=class_names,
-            split=None if self.split is None else self.split[rows],
-            name=tuple(self.name[i] for i in rows),
-            factors=None if self.factors is None else self.factors[rows],
-        )
+        rows, known = choose(self, split, classes)
+        return replace(self, points=self.points[rows], **known)
 
     def resample(self, num_points: int, *, seed: int = 0) -> "CloudSet":
         """Give every cloud the same number of its own points.
@@ -149,16 +141,17 @@ def check_classes(label: NDArray[np.int64] | None, class_names: Sequence[str], s
 
 def choose(
     clouds: Any, split: str | None, classes: Sequence[str] | str | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64] | None, tuple[str, ...]]:
-    """Find the rows of a split and of classes.
+) -> tuple[NDArray[np.int64], dict[str, Any]]:
+    """Find the rows of a split and of classes, and what is known of them.
 
     Args:
-        clouds: Anything with `label`, `split`, `class_names`, `source` and a length.
+        clouds: Anything with `label`, `split`, `name`, `factors`, `class_names`, `source` and a length.
         split: As in `CloudSet.select`.
         classes: As in `CloudSet.select`.
 
     Returns:
-        Rows, their labels (numbered in the order of the classes asked for), and the class names that remain.
+        Rows, and of these `label` (numbered in the order of the classes asked for), `class_names` (those that remain),
+        `split`, `name` and `factors`, by name, for `dataclasses.replace`.
 
     Raises:
         DataError: If there is no such split or class, with those that there are.
@@ -174,7 +167,13 @@ def choose(
     if not keep.any():
         raise DataError(f"{clouds.source}: no cloud of the classes {', '.join(class_names)} in split {split!r}")
     rows = np.flatnonzero(keep)
-    return rows, None if label is None else label[rows], class_names
+    return rows, {
+        "label": None if label is None else label[rows],
+        "class_names": class_names,
+        "split": None if clouds.split is None else clouds.split[rows],
+        "name": tuple(clouds.name[i] for i in rows),
+        "factors": None if clouds.factors is None else clouds.factors[rows],
+    }
 
 
 def _in_split(clouds: Any, split: str) -> NDArray[np.bool_]:

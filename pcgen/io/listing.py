@@ -70,8 +70,8 @@ class Catalog:
         """Keep a split, or classes, or both; as `CloudSet.select`."""
         if split is None and classes is None:
             return self
-        rows, label, class_names = choose(self, split, classes)
-        return self.take(rows, label, class_names)
+        rows, known = choose(self, split, classes)
+        return self.take(rows, known["label"], known["class_names"])
 
     def take(self, rows: NDArray[np.int64], label: NDArray[np.int64] | None, class_names: tuple[str, ...]) -> "Catalog":
         """Keep some rows, with their labels numbered anew."""
