@@ -81,9 +81,11 @@ class DataModule(Recorded, LightningDataModule):
         }
 
 
-VERBS = ("sample", "encode", "decode", "reconstruct", "interpolate", "prior", "posterior", "features", "classify")
+VERBS = (
+    "sample", "encode", "decode", "reconstruct", "interpolate", "prior", "posterior", "features", "energy", "classify"
+)  # fmt: skip
 _NEEDS = {"sample": ("prior", "decode"), "reconstruct": ("encode", "decode"), "interpolate": ("encode", "decode")}
-_THINGS = ("prior", "posterior", "features")  # verbs that are nouns
+_THINGS = ("prior", "posterior", "features", "energy")  # verbs that are nouns
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -194,6 +196,10 @@ class GenerativeModel(Recorded, LightningModule):
     def features(self, x: Tensor) -> Tensor:
         """Give what the model recognises data (B, …) by: features (B, F)."""
         raise self.unsupported("features")
+
+    def energy(self, x: Tensor) -> Tensor:
+        """Give the energy (B,) of data (B, …): low where the model believes that data are, so a score of anomaly."""
+        raise self.unsupported("energy")
 
     def classify(self, x: Tensor) -> Tensor:
         """Give the probabilities (B, K) of the K classes for data (B, …)."""

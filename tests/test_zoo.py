@@ -201,7 +201,7 @@ def test_verbs_do_what_can_says(name):
     model = SMALL[name]()
     x, z = torch.rand(2, *data(name).sample_shape), torch.randn(2, model.latent_dim or 1)
     arguments = {"sample": (2,), "prior": (2,), "encode": (x,), "decode": (z,), "reconstruct": (x,),
-                 "interpolate": (x, x, 3), "posterior": (x,), "features": (x,), "classify": (x,)}  # fmt: skip
+                 "interpolate": (x, x, 3), "posterior": (x,), "features": (x,), "energy": (x,), "classify": (x,)}  # fmt: skip
     for verb in VERBS:
         if model.can(verb):
             given = getattr(model, verb)(*arguments[verb])
