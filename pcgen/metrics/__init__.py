@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pcgen.metrics.clouds import GenerationScores as GenerationScores
     from pcgen.metrics.clouds import ReconstructionScores as ReconstructionScores
+    from pcgen.metrics.diversity import Diversity as Diversity
     from pcgen.metrics.evaluation import SetEvaluator as SetEvaluator
     from pcgen.metrics.evaluation import evaluate_sets as evaluate_sets
     from pcgen.metrics.extractors import Extractor as Extractor
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _HOME = {
     "ActiveUnits": "latent",
     "DISTANCES": "pairs",
+    "Diversity": "diversity",
     "Extractor": "extractors",
     "FeatureExtractor": "features",
     "FeatureMoments": "moments",

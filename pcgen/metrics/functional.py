@@ -15,6 +15,7 @@ from pcgen.metrics.disentanglement import (
     linear_informativeness,
     separated_attribute_predictability,
 )
+from pcgen.metrics.diversity import diversity, mean_pairwise_distance
 from pcgen.metrics.kernel_distance import kernel_distance
 from pcgen.metrics.latent_prior import (
     PriorMMD2,
@@ -50,6 +51,7 @@ __all__ = [
     "covered_references",
     "dci",
     "divergence_interval",
+    "diversity",
     "informativeness",
     "jensen_shannon_divergence",
     "kernel_distance",
@@ -57,6 +59,7 @@ __all__ = [
     "latent_mmd2_of_prior",
     "linear_informativeness",
     "matching_distances",
+    "mean_pairwise_distance",
     "minimum_matching_distance",
     "modularity",
     "mutual_information_gap",
