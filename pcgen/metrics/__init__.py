@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from pcgen.metrics.clouds import GenerationScores as GenerationScores
     from pcgen.metrics.clouds import ReconstructionScores as ReconstructionScores
     from pcgen.metrics.diversity import Diversity as Diversity
+    from pcgen.metrics.energies import EnergySummary as EnergySummary
+    from pcgen.metrics.energies import energies_of as energies_of
     from pcgen.metrics.evaluation import SetEvaluator as SetEvaluator
     from pcgen.metrics.evaluation import evaluate_sets as evaluate_sets
     from pcgen.metrics.extractors import Extractor as Extractor
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from pcgen.metrics.features import FrechetDistance as FrechetDistance
     from pcgen.metrics.features import GivenFeatures as GivenFeatures
     from pcgen.metrics.features import KernelDistance as KernelDistance
+    from pcgen.metrics.foreign import ForeignData as ForeignData
+    from pcgen.metrics.foreign import foreign_data as foreign_data
     from pcgen.metrics.image_evaluator import ImageEvaluator as ImageEvaluator
     from pcgen.metrics.image_evaluator import evaluate_images as evaluate_images
     from pcgen.metrics.kernel_distance import KernelDistances as KernelDistances
@@ -41,9 +45,11 @@ _HOME = {
     "ActiveUnits": "latent",
     "DISTANCES": "pairs",
     "Diversity": "diversity",
+    "EnergySummary": "energies",
     "Extractor": "extractors",
     "FeatureExtractor": "features",
     "FeatureMoments": "moments",
+    "ForeignData": "foreign",
     "FrechetDistance": "features",
     "GenerationScores": "clouds",
     "GivenFeatures": "features",
@@ -64,9 +70,11 @@ _HOME = {
     "data_name": "protocol",
     "draw": "sampling",
     "draw_chunks": "sampling",
+    "energies_of": "energies",
     "evaluate_images": "image_evaluator",
     "evaluate_sets": "evaluation",
     "extractor": "extractors",
+    "foreign_data": "foreign",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 -- the table above is the list

@@ -16,6 +16,7 @@ from pcgen.metrics.disentanglement import (
     separated_attribute_predictability,
 )
 from pcgen.metrics.diversity import diversity, mean_pairwise_distance
+from pcgen.metrics.energies import summarize_energies
 from pcgen.metrics.kernel_distance import kernel_distance
 from pcgen.metrics.latent_prior import (
     PriorMMD2,
@@ -70,6 +71,7 @@ __all__ = [
     "reconstruction_coverage",
     "separated_attribute_predictability",
     "share_outside_ball",
+    "summarize_energies",
 ]
 
 

@@ -9,6 +9,7 @@
 from pcgen.viz.animation import save_gif
 from pcgen.viz.confusion import draw_confusion
 from pcgen.viz.embedding import principal_components, tsne
+from pcgen.viz.energies import draw_energies
 from pcgen.viz.figures import draw_clouds, draw_images, draw_interpolations, draw_pairs, draw_rows, draw_samples
 from pcgen.viz.histogram import draw_latent_histogram
 from pcgen.viz.latents import draw_arithmetic, draw_traversal, traversal_frames
@@ -24,6 +25,7 @@ __all__ = [
     "draw_confusion",
     "draw_curves",
     "draw_embedding",
+    "draw_energies",
     "draw_images",
     "draw_interpolations",
     "draw_latent_histogram",
