@@ -102,3 +102,14 @@ def check_positive(**arguments: int) -> None:
     for name, value in arguments.items():
         if value < 1:
             raise ConfigurationError(f"{name} is {value}; it must be at least 1")
+
+
+def activation(negative_slope: float) -> nn.Module:
+    """Give a LeakyReLU of this slope below zero, ReLU where it is 0, which overwrites its input.
+
+    Raises:
+        ConfigurationError: If the slope is below 0, or 1 and above.
+    """
+    if not 0 <= negative_slope < 1:
+        raise ConfigurationError(f"negative_slope is {negative_slope}; it must be at least 0 (ReLU) and below 1")
+    return nn.LeakyReLU(negative_slope, inplace=True) if negative_slope else nn.ReLU(inplace=True)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from pcgen.errors import ConfigurationError
-from pcgen.nets.base import Decoder, Encoder, check_image_shape, check_images, check_positive
+from pcgen.nets.base import Decoder, Encoder, activation, check_image_shape, check_images, check_positive
 from pcgen.nets.mlp import MLP
 
 
 class CNNEncoder(Encoder):
     """Stages that halve the image, then fully connected layers.
 
-    Every convolution is followed by batch normalisation and ReLU.
+    Every convolution is followed by batch normalisation and (leaky) ReLU.
 
     Args:
         image_shape: (C, H, W) of the images it will see.
@@ -25,6 +25,7 @@ class CNNEncoder(Encoder):
             "stride": one 4 × 4 convolution of stride 2, which keeps where things are and takes a quarter of the time:
             the mirror of `CNNDecoder`.
         batch_norm: Normalise every convolution and head layer over the batch.
+        negative_slope: Slope of the activations below zero: 0 is ReLU, critics often use LeakyReLU of 0.2.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class CNNEncoder(Encoder):
         head_widths: Sequence[int] = (128,),
         halving: Literal["max", "stride"] = "max",
         batch_norm: bool = True,
+        negative_slope: float = 0.0,
     ) -> None:
         super().__init__()
         self.image_shape = check_image_shape(image_shape)
@@ -47,11 +49,11 @@ class CNNEncoder(Encoder):
             raise ConfigurationError(f'halving is {halving!r}; choose "max" or "stride"')
         make = _pooled_stage if halving == "max" else _strided_stage
         # Channels beside each other in memory: 1.5 times as fast on a CPU.
-        stages = nn.Sequential(*[make(a, b, batch_norm=batch_norm) for a, b in pairwise(widths)])
+        stages = nn.Sequential(*[make(a, b, batch_norm, negative_slope) for a, b in pairwise(widths)])
         self.stages = stages.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         flat = widths[-1] * (H >> halvings) * (W >> halvings)
         self.out_features = (flat, *head_widths)[-1]
-        self.head = MLP(flat, head_widths, batch_norm=batch_norm)
+        self.head = MLP(flat, head_widths, batch_norm=batch_norm, negative_slope=negative_slope)
 
     def forward(self, x: Tensor) -> Tensor:
         """Give the features (B, F) of images (B, C, H, W).
@@ -114,19 +116,20 @@ class CNNDecoder(Decoder):
         return large[:, :, top : top + H, left : left + W]
 
 
-def _pooled_stage(before: int, channels: int, *, batch_norm: bool) -> nn.Sequential:
+def _pooled_stage(before: int, channels: int, batch_norm: bool, negative_slope: float) -> nn.Sequential:
     layers: list[nn.Module] = []
     for wide in (before, channels):
-        layers += _convolution(nn.Conv2d(wide, channels, 3, padding=1, bias=not batch_norm), batch_norm=batch_norm)
+        convolution = nn.Conv2d(wide, channels, 3, padding=1, bias=not batch_norm)
+        layers += _convolution(convolution, batch_norm, negative_slope)
     return nn.Sequential(*layers, nn.MaxPool2d(2))
 
 
-def _strided_stage(before: int, channels: int, *, batch_norm: bool) -> nn.Sequential:
+def _strided_stage(before: int, channels: int, batch_norm: bool, negative_slope: float) -> nn.Sequential:
     convolution = nn.Conv2d(before, channels, 4, stride=2, padding=1, bias=not batch_norm)
-    return nn.Sequential(*_convolution(convolution, batch_norm=batch_norm))
+    return nn.Sequential(*_convolution(convolution, batch_norm, negative_slope))
 
 
-def _convolution(convolution: nn.Conv2d, *, batch_norm: bool) -> list[nn.Module]:
+def _convolution(convolution: nn.Conv2d, batch_norm: bool, negative_slope: float) -> list[nn.Module]:
     # Batch normalisation has a shift of its own, so the convolution before it needs none.
     norm = [nn.BatchNorm2d(convolution.out_channels)] if batch_norm else []
-    return [convolution, *norm, nn.ReLU(inplace=True)]
+    return [convolution, *norm, activation(negative_slope)]

@@ -10,28 +10,44 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from pcgen.errors import ConfigurationError, DataError
-from pcgen.nets.base import Decoder, Encoder, check_clouds, check_image_shape, check_images, check_positive
+from pcgen.nets.base import (
+    Decoder,
+    Encoder,
+    activation,
+    check_clouds,
+    check_image_shape,
+    check_images,
+    check_positive,
+)
 
 
 class MLP(nn.Sequential):
-    """Linear, normalisation and ReLU for each width, then a plain linear layer where `out_features` is given.
+    """Linear, normalisation and (leaky) ReLU for each width, then a plain linear layer where `out_features` is given.
 
     Args:
         in_features: Width of the input.
         widths: Width of each hidden layer.
         out_features: Width of the last, linear layer; None ends with the last hidden layer.
         batch_norm: Normalise each hidden layer over the batch.
+        negative_slope: Slope of the activation below zero: 0 is ReLU, above it is LeakyReLU.
     """
 
     def __init__(
-        self, in_features: int, widths: Sequence[int], out_features: int | None = None, *, batch_norm: bool = True
+        self,
+        in_features: int,
+        widths: Sequence[int],
+        out_features: int | None = None,
+        *,
+        batch_norm: bool = True,
+        negative_slope: float = 0.0,
     ) -> None:
         layers: list[nn.Module] = []
         for width in widths:
             check_positive(width=width)
             # Batch normalisation has a shift of its own, so the linear layer before it needs none.
             layers.append(nn.Linear(in_features, width, bias=not batch_norm))
-            layers += [nn.BatchNorm1d(width), nn.ReLU(inplace=True)] if batch_norm else [nn.ReLU(inplace=True)]
+            layers += [nn.BatchNorm1d(width)] if batch_norm else []
+            layers.append(activation(negative_slope))
             in_features = width
         if out_features is not None:
             layers.append(nn.Linear(in_features, out_features))
@@ -62,16 +78,21 @@ class MLPEncoder(Encoder):
         num_points: N of the clouds it will see.
         widths: Width of each layer; the last is the number of features.
         batch_norm: Normalise each layer over the batch.
+        negative_slope: Slope of the activations below zero: 0 is ReLU, critics often use LeakyReLU of 0.2.
     """
 
     def __init__(
-        self, num_points: int = 2048, widths: Sequence[int] = (1024, 1024, 1024), batch_norm: bool = True
+        self,
+        num_points: int = 2048,
+        widths: Sequence[int] = (1024, 1024, 1024),
+        batch_norm: bool = True,
+        negative_slope: float = 0.0,
     ) -> None:
         super().__init__()
         check_positive(num_points=num_points)
         self.num_points = num_points
         self.out_features = _last(widths)
-        self.layers = MLP(num_points * 3, widths, batch_norm=batch_norm)
+        self.layers = MLP(num_points * 3, widths, batch_norm=batch_norm, negative_slope=negative_slope)
 
     def forward(self, x: Tensor) -> Tensor:
         """Give the features (B, F) of clouds (B, N, 3).
@@ -126,15 +147,21 @@ class ImageMLPEncoder(Encoder):
         image_shape: (C, H, W) of the images it will see.
         widths: Width of each layer; the last is the number of features.
         batch_norm: Normalise each layer over the batch.
+        negative_slope: Slope of the activations below zero: 0 is ReLU, critics often use LeakyReLU of 0.2.
     """
 
     def __init__(
-        self, image_shape: Sequence[int] = (1, 28, 28), widths: Sequence[int] = (512, 256), batch_norm: bool = True
+        self,
+        image_shape: Sequence[int] = (1, 28, 28),
+        widths: Sequence[int] = (512, 256),
+        batch_norm: bool = True,
+        negative_slope: float = 0.0,
     ) -> None:
         super().__init__()
         self.image_shape = check_image_shape(image_shape)
         self.out_features = _last(widths)
-        self.layers = MLP(math.prod(self.image_shape), widths, batch_norm=batch_norm)
+        size = math.prod(self.image_shape)
+        self.layers = MLP(size, widths, batch_norm=batch_norm, negative_slope=negative_slope)
 
     def forward(self, x: Tensor) -> Tensor:
         """Give the features (B, F) of images (B, C, H, W).
