@@ -1,10 +1,12 @@
-"""Walks from one datum to another."""
+"""Walks from one datum to another, or between draws of the prior."""
 
+import torch
 from pytorch_lightning import LightningModule, Trainer
 
 from pcgen.base import GenerativeModel
 from pcgen.callbacks._picture import Drawing, Picture, at_least, check_split, datamodule_of, plain, up_axis
 from pcgen.errors import ConfigurationError
+from pcgen.latents import prior_walk, walks_from_prior
 from pcgen.ops.paths import Path
 from pcgen.viz import draw_interpolations
 
@@ -12,14 +14,16 @@ from pcgen.viz import draw_interpolations
 class Interpolations(Picture):
     """Draws walks between pairs of data that the model was not trained on, the same pairs each time.
 
-    A row begins and ends with the data themselves; between them stand the stations of the model's walk.
+    A row begins and ends with the data themselves; between them stand the stations of the model's walk. Of a model that
+    cannot encode but has a prior, such as a GAN, the walks go between draws of the prior, the same draws each time, and
+    no data stand beside them.
 
     Args:
         every_n_epochs: Draw after every n-th epoch; 0 for the end of the training alone.
         num_pairs: Walks.
         steps: Stations of each, both ends among them.
-        split: Of the datamodule.
-        seed: Which pairs.
+        split: Of the datamodule; not asked for walks between draws of the prior.
+        seed: Which pairs, or which draws.
         path: Between the codes: "linear" for the straight line, "spherical" for the great circle, on which codes keep
             the length that N(0, I) gives them.
     """
@@ -49,15 +53,35 @@ class Interpolations(Picture):
         return "has codes of one dimension, which no great circle joins: give path linear" if one else None
 
     def check(self, trainer: Trainer) -> None:
-        """See that the split is there and has a pair."""
-        check_split(trainer, self, self.split, least=2)
+        """See that the split is there and has a pair, where data are walked between."""
+        model = trainer.lightning_module
+        if isinstance(model, GenerativeModel) and not _between_draws(model):
+            check_split(trainer, self, self.split, least=2)
 
     def draw(self, trainer: Trainer, model: LightningModule, epoch: int) -> Drawing:
         """Draw the walks, one in each row."""
         assert isinstance(model, GenerativeModel)
+        if _between_draws(model):
+            return self._draw_prior(trainer, model, epoch)
         x = datamodule_of(trainer, self).take(self.split, 2 * self.num_pairs, seed=self.seed).x
         ends = x[: len(x) // 2 * 2].reshape(-1, 2, *x.shape[1:])  # (B, 2, …)
         walks = model.interpolate(ends[:, 0], ends[:, 1], self.steps, path=self.path).transpose(0, 1)  # (B, S, …)
         how = self.split if self.path == "linear" else f"{self.split}, {self.path}"
         heading = f"Interpolations ({how}) after epoch {epoch}"
         return Drawing(draw_interpolations(plain(walks), plain(ends), up_axis=up_axis(trainer), heading=heading))
+
+    def _draw_prior(self, trainer: Trainer, model: GenerativeModel, epoch: int) -> Drawing:
+        generator = torch.Generator().manual_seed(self.seed)
+        walks = prior_walk(model, self.num_pairs, self.steps, path=self.path, generator=generator).transpose(0, 1)
+        how = "" if self.path == "linear" else f" ({self.path})"
+        heading = f"Walks between draws of the prior{how} after epoch {epoch}"
+        return Drawing(draw_interpolations(plain(walks), up_axis=up_axis(trainer), heading=heading))
+
+    def _lack(self, model: LightningModule) -> str | None:
+        if isinstance(model, GenerativeModel) and _between_draws(model):
+            return self.unable(model)
+        return super()._lack(model)
+
+
+def _between_draws(model: GenerativeModel) -> bool:
+    return not model.can("interpolate") and walks_from_prior(model)

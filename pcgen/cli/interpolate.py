@@ -1,25 +1,50 @@
 """Walk from one cloud or image to another between their codes, on a straight line or along a great circle.
 
-Both ends are the model's reconstructions of the two data; what is written is in the model's units.
+Both ends are the model's reconstructions of the two data. A model that cannot encode, such as a GAN, walks between
+draws of its prior instead, and so does any other that has one with --from-prior; then no data are needed. What is
+written is in the model's units, one walk after the other.
 """
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pcgen.cli import common, results
 from pcgen.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pcgen.base import GenerativeModel
+
+WAYS = {"linear": "in a straight line", "spherical": "along a great circle"}
+PAIRS = 4
+_OF_DATA = {  # attributes that speak of data, as the user writes them
+    "data": "DATA",
+    "start": "--from",
+    "end": "--to",
+    "split": "--split",
+    "classes": "--classes",
+    "normalize": "--normalize",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     common.add_model_arguments(parser)
     common.add_data_arguments(parser)
-    parser.add_argument("--from", dest="start", default="0", help="row or name of the first datum (default 0)")
-    parser.add_argument("--to", dest="end", default="1", help="row or name of the last datum (default 1)")
+    parser.add_argument("--from", dest="start", help="row or name of the first datum (default 0)")
+    parser.add_argument("--to", dest="end", help="row or name of the last datum (default 1)")
+    parser.add_argument(
+        "--from-prior",
+        action="store_true",
+        help="walk between draws of the prior, which --seed chooses, and not between data",
+    )
+    parser.add_argument("--pairs", type=int, help=f"walks between draws of the prior (default {PAIRS})")
     parser.add_argument("--steps", type=int, default=8, help="stations, both ends among them (default 8)")
     parser.add_argument(
         "--path",
-        choices=["linear", "spherical"],
+        choices=[*WAYS],
         default="linear",
         help="between the codes: a straight line, or a great circle, whose stations are as far from the origin as "
         "codes of the prior are (default linear)",
@@ -32,21 +57,68 @@ def run(arguments: argparse.Namespace) -> int:
     common.check_outputs(arguments)
     if arguments.steps < 2:
         raise ConfigurationError(f"--steps {arguments.steps}: an interpolation has at least its two ends")
-    model = common.load_model(arguments, "interpolate")
+    model = common.load_model(arguments)
+    of_prior = _of_prior(model, arguments)
     results.check_kind(model, arguments)
-    from pcgen.cli.modeldata import as_images, is_images, model_data
-
-    data = model_data(model, arguments)
-    start, end = data.row(arguments.start, "--from"), data.row(arguments.end, "--to")
-    walked = model.interpolate(data.x[start], data.x[end], arguments.steps, path=arguments.path)
-    walk = as_images(walked) if is_images(model) else walked.cpu().numpy()
-    results.write_results(arguments, walk, up_axis=results.up_axis(model))
+    walks, picture = (_prior_walks if of_prior else _data_walk)(model, arguments)  # (B, S, …)
+    results.write_results(arguments, walks.reshape(-1, *walks.shape[2:]), up_axis=results.up_axis(model))
     if arguments.png is not None:
         from pcgen.viz import draw_interpolations
 
-        ends = data.x[[start, end]].numpy()
-        way = {"linear": "in a straight line", "spherical": "along a great circle"}[arguments.path]
-        heading = f"{data.name[start]} to {data.name[end]} of {data.source}, {way}"
-        how: dict[str, Any] = {"up_axis": results.up_axis(model), "heading": heading}
-        results.write_picture(arguments, draw_interpolations(walk[None], ends[None], **how))
+        results.write_picture(arguments, draw_interpolations(walks, up_axis=results.up_axis(model), **picture))
     return 0
+
+
+def _of_prior(model: "GenerativeModel", arguments: argparse.Namespace) -> bool:
+    """Say whether the walk is between draws of the prior, and refuse what the other walk has alone."""
+    from pcgen.latents import walks_from_prior
+
+    if not arguments.from_prior and not model.can("interpolate") and not walks_from_prior(model):
+        raise model.unsupported("interpolate")
+    if not arguments.from_prior and model.can("interpolate"):
+        if arguments.pairs is not None:
+            raise ConfigurationError(f"--pairs {arguments.pairs} counts draws of the prior: give --from-prior with it")
+        return False
+    given = [word for name, word in _OF_DATA.items() if getattr(arguments, name) is not None]
+    if given:
+        why = "" if arguments.from_prior else f" ({type(model).__name__} cannot encode data)"
+        raise ConfigurationError(
+            f"{given[0]} is for a walk between data, and this one is between draws of the prior{why}: leave it out"
+        )
+    if arguments.pairs is not None and arguments.pairs < 1:
+        raise ConfigurationError(f"--pairs {arguments.pairs}: at least one walk is made")
+    return True
+
+
+def _data_walk(model: "GenerativeModel", arguments: argparse.Namespace) -> tuple["NDArray[np.float32]", dict[str, Any]]:
+    """Walk between two data; give the walk (1, S, …) and what its picture shows besides."""
+    from pcgen.cli.modeldata import model_data
+
+    data = model_data(model, arguments)
+    start = data.row("0" if arguments.start is None else arguments.start, "--from")
+    end = data.row("1" if arguments.end is None else arguments.end, "--to")
+    walk = model.interpolate(data.x[start], data.x[end], arguments.steps, path=arguments.path)
+    heading = f"{data.name[start]} to {data.name[end]} of {data.source}, {WAYS[arguments.path]}"
+    return _plain(model, walk)[None], {"ends": data.x[[start, end]].numpy()[None], "heading": heading}
+
+
+def _prior_walks(
+    model: "GenerativeModel", arguments: argparse.Namespace
+) -> tuple["NDArray[np.float32]", dict[str, Any]]:
+    """Walk between draws of the prior; give the walks (B, S, …) and what their picture shows besides."""
+    import torch
+
+    from pcgen.latents import prior_walk
+
+    pairs = PAIRS if arguments.pairs is None else arguments.pairs
+    generator = torch.Generator().manual_seed(arguments.seed)
+    walks = prior_walk(model, pairs, arguments.steps, path=arguments.path, generator=generator)
+    heading = f"between draws of the prior (seed {arguments.seed}), {WAYS[arguments.path]}"
+    return _plain(model, walks.transpose(0, 1)), {"heading": heading}
+
+
+def _plain(model: "GenerativeModel", walk: Any) -> "NDArray[np.float32]":
+    from pcgen.cli.modeldata import as_images, is_images
+
+    plain: NDArray[np.float32] = as_images(walk) if is_images(model) else walk.cpu().numpy()
+    return plain

@@ -1,10 +1,11 @@
-"""What a latent code says: traversals, arithmetic, which dimensions matter, and data chosen by class or factor.
+"""What a latent code says: traversals, walks, arithmetic, which dimensions matter, and data chosen by class or factor.
 
 Functions of a model and tensors. They use the model's verbs alone, so they work for clouds and images, on the model's
 device, and in chunks of `model.chunk_size`.
 """
 
 from pcgen.latents.codes import draw_codes, latent_arithmetic, live_codes, mean_code, relevance
+from pcgen.latents.prior import prior_walk, walks_from_prior
 from pcgen.latents.selectors import Selector, parse_selector
 from pcgen.latents.traversal import Traversal, traverse
 
@@ -16,6 +17,8 @@ __all__ = [
     "live_codes",
     "mean_code",
     "parse_selector",
+    "prior_walk",
     "relevance",
     "traverse",
+    "walks_from_prior",
 ]

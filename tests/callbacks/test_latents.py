@@ -78,6 +78,12 @@ class OnlySamples(Linear):
     decode = GenerativeModel.decode
 
 
+class Sampler(Variational):
+    """Draws and decodes alone, as a GAN does."""
+
+    encode, posterior = GenerativeModel.encode, GenerativeModel.posterior
+
+
 class Noise(Recorded, nn.Module):
     """Adds numbers of the generator; notes what it was given."""
 
@@ -322,6 +328,8 @@ def test_restorations_of_clouds_keep_the_damage_in_the_frame(tmp_path, monkeypat
     [
         (lambda: Restorations(1), Linear(), "Restorations draws nothing: Linear has no corruption"),
         (lambda: Traversals(1), OnlySamples(), "Traversals draws nothing: OnlySamples cannot encode"),
+        (lambda: Interpolations(1), OnlySamples(), "Interpolations draws nothing: OnlySamples cannot interpolate"),
+        (lambda: Interpolations(1, path="spherical"), Sampler(latent_dim=1), "one dimension, which no great circle"),
         (lambda: LatentHistogram(1), OnlySamples(), "LatentHistogram draws nothing: OnlySamples cannot encode"),
         (lambda: LatentArithmetic("a", "b", "c"), OnlySamples(), "LatentArithmetic draws nothing: OnlySamples cannot"),
         (lambda: LatentSpace(1), Linear(latent_dim=1), "Linear has codes of one dimension, which make no plane"),
@@ -377,6 +385,24 @@ def test_interpolations_walk_the_path_that_was_chosen(tmp_path, monkeypatch):
         expected = model.interpolate(*torch.from_numpy(ends[0]), 3, path=path)
         assert np.allclose(walks[0], expected, atol=1e-6)
         assert ("spherical" in how["heading"]) == (path == "spherical")
+
+
+@SHAPES
+@pytest.mark.parametrize("path", ["linear", "spherical"])
+def test_a_model_that_cannot_encode_walks_between_draws_of_its_prior(tmp_path, monkeypatch, shape, path):
+    drawn, model = noted(monkeypatch, interpolations, "draw_interpolations"), Sampler(shape)
+    picture = Interpolations(1, num_pairs=2, steps=3, split="nowhere", seed=7, path=path)  # no data are looked at
+    train(tmp_path, [picture], model=model, shape=shape, epochs=2)
+    z = torch.randn(4, 3, generator=torch.Generator().manual_seed(7))
+    for ((walks,), how), epoch in zip(drawn, (1, 2), strict=True):
+        assert walks.shape == (2, 3, *shape)
+        assert how["heading"].startswith("Walks between draws of the prior")
+        assert how["heading"].endswith(f"after epoch {epoch}")
+        assert ("spherical" in how["heading"]) == (path == "spherical")
+    assert np.allclose(walks[:, [0, -1]].reshape(4, *shape), model.decode(z), atol=1e-6)  # of the final weights
+    middle = z.view(2, 2, 3).mean(1)
+    assert np.allclose(walks[:, 1], model.decode(middle), atol=1e-6) == (path == "linear")
+    assert "interpolations/epoch_0002.png" in figures(tmp_path)
 
 
 def test_a_config_can_write_them_down():

@@ -210,7 +210,7 @@ def test_samples_come_from_the_same_seed_each_time(tmp_path):
     assert not torch.equal(*seen)
 
 
-@pytest.mark.parametrize("make", [Reconstructions, Interpolations, LatentSpace])
+@pytest.mark.parametrize("make", [Reconstructions, LatentSpace])
 def test_a_model_that_cannot_is_told_once_and_trained(tmp_path, make):
     with pytest.warns(UserWarning, match=f"{make.__name__} draws nothing: OnlySamples cannot") as caught:
         train(tmp_path, [make(1), Samples(1)], model=OnlySamples(), epochs=2)

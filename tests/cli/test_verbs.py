@@ -106,6 +106,72 @@ def test_a_walk_by_name_and_by_row_has_both_ends_in(cli, trained, clouds, tmp_pa
         np.testing.assert_allclose(walk[[0, -1]], ends.numpy(), rtol=1e-5, atol=1e-6)
 
 
+@pytest.fixture
+def blind(monkeypatch, trained):
+    """The shared run, whose model has forgotten how to encode: it samples alone, as a GAN does."""
+    from pcgen.base import GenerativeModel
+    from pcgen.models import VAE
+
+    for verb in ("encode", "posterior", "features"):
+        monkeypatch.setattr(VAE, verb, getattr(GenerativeModel, verb))
+    return trained
+
+
+@pytest.mark.parametrize("path", ["linear", "spherical"])
+def test_a_model_that_cannot_encode_walks_between_draws_of_its_prior(cli, blind, tmp_path, path):
+    words = ["--path", path, "--steps", 5, "--pairs", 3, "--seed", 4, "--out", "w.npy", "--png", "w.png"]
+    assert cli("interpolate", blind, *words).status == 0
+    walk, model = np.load(tmp_path / "w.npy").reshape(3, 5, 32, 3), pcgen.load(blind)  # one walk after the other
+    ends = model.prior(6, generator=torch.Generator().manual_seed(4))
+    made = model.decode(ends).view(3, 2, 32, 3).numpy()
+    np.testing.assert_allclose(walk[:, [0, -1]], made, rtol=1e-5, atol=1e-6)
+    middle = model.decode(ends.view(3, 2, -1).mean(1)).numpy()
+    assert np.allclose(walk[:, 2], middle, atol=1e-6) == (path == "linear")
+    first = (tmp_path / "w.npy").read_bytes()
+    assert cli("interpolate", blind, *words).status == 0
+    assert (tmp_path / "w.npy").read_bytes() == first
+    assert cli("interpolate", blind, "--out", "four.npy").status == 0
+    assert len(np.load(tmp_path / "four.npy")) == 4 * 8
+
+
+def test_a_model_that_encodes_walks_between_draws_when_told_so(cli, trained, digits, tmp_path):
+    assert cli("interpolate", trained, "--from-prior", "--pairs", 1, "--steps", 3, "--out", "w.npy").status == 0
+    model = pcgen.load(trained)
+    ends = model.decode(model.prior(2, generator=torch.Generator().manual_seed(0)))
+    np.testing.assert_allclose(np.load(tmp_path / "w.npy")[[0, -1]], ends.numpy(), rtol=1e-5, atol=1e-6)
+    assert cli("interpolate", digits, "--from-prior", "--png", "w.png", "--out", "i.npy").status == 0
+    images = np.load(tmp_path / "i.npy")
+    assert images.shape == (32, 1, 28, 28)
+    assert images.min() >= 0
+    assert images.max() <= 1
+
+
+BLIND = {
+    "data": ("clouds.npy", ["DATA", "VAE cannot encode"]),
+    "a first datum": ("--from 0", ["--from", "between draws of the prior"]),
+    "a last datum": ("--to 1", ["--to", "VAE cannot encode"]),
+    "a split": ("--split test", ["--split"]),
+    "no walk": ("--pairs 0", ["--pairs 0"]),
+}
+
+
+@pytest.mark.parametrize(("words", "parts"), BLIND.values(), ids=BLIND)
+def test_a_walk_between_draws_has_no_use_for_data(cli, blind, clouds, words, parts):
+    error = cli("interpolate", blind, *words.split(), "--out", "a.npy").error
+    assert [part for part in parts if part not in error] == []
+
+
+def test_who_cannot_walk_at_all_says_who_can(cli, blind, monkeypatch):
+    from pcgen.base import GenerativeModel
+    from pcgen.models import VAE
+
+    monkeypatch.setattr(VAE, "prior", GenerativeModel.prior)
+    error = cli("interpolate", blind, "--out", "a.npy").error
+    assert "VAE cannot interpolate; models that can: " in error
+    assert "Autoencoder" in error
+    assert "VAE has no prior" in cli("interpolate", blind, "--from-prior", "--out", "a.npy").error
+
+
 def test_evaluating_a_checkpoint_gives_scores_oracle_and_protocol(cli, trained, tmp_path):
     words = ["-n", 8, "--radius", 1, "--both-orientations", "--json", "e.json"]
     result = cli("evaluate", trained, *words)
@@ -245,6 +311,8 @@ BAD = {
     "an unknown normalisation": ("reconstruct RUN clouds.npy --normalize bal --out a.npy", ["'bal'", "'ball'"]),
     "a walk of one step": ("interpolate RUN clouds.npy --steps 1 --out a.npy", ["--steps 1"]),
     "a walk from nowhere": ("interpolate RUN clouds.npy --from 99 --out a.npy", ["--from 99", "0 to 9"]),
+    "data and the prior": ("interpolate RUN clouds.npy --from-prior --out a.npy", ["DATA", "draws of the prior"]),
+    "walks of data": ("interpolate RUN clouds.npy --pairs 3 --out a.npy", ["--pairs 3", "--from-prior"]),
     "no reference": ("evaluate clouds.npy", ["clouds.npy", "--reference"]),
     "more than there are": ("evaluate clouds.npy --reference clouds.npy -n 11", ["-n 11", "10 clouds"]),
     "an unknown distance": ("evaluate RUN --distances foo", ["foo", "cd"]),

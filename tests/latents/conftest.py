@@ -50,6 +50,10 @@ class Variational(WithPrior):
         return mean, torch.linspace(0, -4, self.latent_dim).to(mean).expand_as(mean)
 
 
+class Sampler(WithPrior):
+    encode = GenerativeModel.encode
+
+
 class OnlyEncodes(Linear):
     decode = GenerativeModel.decode
 
@@ -60,7 +64,7 @@ class OnlyDecodes(Linear):
 
 @pytest.fixture
 def toys() -> Any:
-    return {kind.__name__: kind for kind in (Linear, WithPrior, Variational, OnlyEncodes, OnlyDecodes)}
+    return {kind.__name__: kind for kind in (Linear, WithPrior, Variational, Sampler, OnlyEncodes, OnlyDecodes)}
 
 
 @pytest.fixture(params=[(5, 3), (1, 4, 4)], ids=["clouds", "images"])
