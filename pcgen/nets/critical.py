@@ -69,9 +69,10 @@ def _is_of_one_point(layer: nn.Module) -> bool:
 
 
 def runs_as_written(x: Tensor) -> bool:
-    """Tell whether operations on x happen at once and in its own precision, on a CPU or a CUDA device."""
-    kind = x.device.type
-    return kind in _HELD and not torch.is_autocast_enabled(kind) and not torch.compiler.is_compiling()
+    """Tell whether operations on x happen at once and in float32 or float64, on a CPU or a CUDA device."""
+    # In half precision too many points win alike: which has the gradient would hang on the order of the sums.
+    kind, precise = x.device.type, x.dtype in (torch.float32, torch.float64)
+    return kind in _HELD and precise and not torch.is_autocast_enabled(kind) and not torch.compiler.is_compiling()
 
 
 def pays(x: Tensor, layers: nn.Sequential) -> bool:
@@ -160,7 +161,6 @@ def _winners(x: Tensor, steps: list[Step]) -> Tensor:
 def _first_largest(values: Tensor) -> Tensor:
     """Give the index of the largest value along the last dimension."""
     # On few threads NumPy's search, which uses wide registers, is five times as fast as torch's.
-    is_numpys = values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64)
-    if is_numpys and torch.get_num_threads() <= 4:
+    if values.device.type == "cpu" and torch.get_num_threads() <= 4:
         return torch.from_numpy(values.numpy().argmax(2))
     return values.argmax(2)

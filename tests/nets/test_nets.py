@@ -5,8 +5,19 @@ import torch
 from torch import nn
 
 from pcgen.errors import ConfigurationError, DataError
-from pcgen.nets import CNNEncoder, FoldingDecoder, MLPDecoder, MLPEncoder, PointNetEncoder
+from pcgen.nets import (
+    MLP,
+    CNNEncoder,
+    FoldingDecoder,
+    ImageMLPEncoder,
+    MLPDecoder,
+    MLPEncoder,
+    PointNetEncoder,
+    pointnet,
+)
 from pcgen.nets.folding import ball_points
+from pcgen.nets.pointnet import max_pooled_layer
+from pcgen.nets.spectral import spectral_normalized
 
 
 def pointnets():
@@ -37,10 +48,10 @@ def test_pointnet_equals_a_loop_over_points():
     torch.testing.assert_close(net(x), expected)
 
 
-def batch_normed(widths=(6, 9)):
+def batch_normed(widths=(6, 9), slope=0.0):
     """A PointNet in double precision whose normalisations have scales of either sign."""
     torch.manual_seed(1)
-    net = PointNetEncoder(widths).double()
+    net = PointNetEncoder(widths, negative_slope=slope).double()
     for module in net.modules():
         if isinstance(module, nn.BatchNorm1d):
             nn.init.normal_(module.weight)
@@ -55,12 +66,17 @@ def plainly(net, x):
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("widths", [(6, 9), (9,)])
-def test_the_last_layer_on_the_winners_alone_equals_it_on_every_point(training, widths):
-    net, x = batch_normed(widths).train(training), torch.randn(4, 30, 3, dtype=torch.float64)
-    other = copy.deepcopy(net)
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+@pytest.mark.parametrize("spectral", [False, True])
+def test_the_last_layer_on_the_winners_alone_equals_it_on_every_point(monkeypatch, training, widths, slope, spectral):
+    net, x = batch_normed(widths, slope).train(training), torch.randn(4, 30, 3, dtype=torch.float64)
+    net = spectral_normalized(net) if spectral else net
+    other, calls = copy.deepcopy(net), []
+    monkeypatch.setattr(pointnet, "max_pooled_layer", lambda *given: calls.append(given) or max_pooled_layer(*given))
     weight = torch.randn(4, 9, dtype=torch.float64)
     given, expected = net(x), plainly(other, x)
     torch.testing.assert_close(given, expected)
+    assert len(calls) == 1
     (given * weight).sum().backward()
     (expected * weight).sum().backward()
     for (name, mine), theirs in zip(net.named_parameters(), other.parameters(), strict=True):
@@ -172,6 +188,39 @@ def test_clouds_of_another_shape_are_refused_with_a_hint(x, hint):
 def test_sizes_below_one_are_refused(arguments):
     with pytest.raises(ConfigurationError, match="at least 1"):
         MLPDecoder(**arguments)
+
+
+SLOPED = {
+    "mlp": lambda **slope: MLP(192, (8, 9), **slope),
+    "mlp with an end": lambda **slope: MLP(192, (8,), 4, batch_norm=False, **slope),
+    "clouds": lambda **slope: MLPEncoder(64, (8, 9), **slope),
+    "images": lambda **slope: ImageMLPEncoder((3, 8, 8), (8, 9), **slope),
+    "pointnet": lambda **slope: PointNetEncoder((8, 9), (7,), input_transform=True, **slope),
+    "cnn": lambda **slope: CNNEncoder((3, 8, 8), (4, 5), (7,), **slope),
+    "strided cnn": lambda **slope: CNNEncoder((3, 8, 8), (4, 5), (7,), "stride", batch_norm=False, **slope),
+}
+
+
+@pytest.mark.parametrize("make", SLOPED.values(), ids=SLOPED)
+def test_a_slope_below_zero_makes_every_relu_leaky_and_changes_no_name(make):
+    plain, leaky = make(), make(negative_slope=0.2)
+    assert list(plain.state_dict()) == list(leaky.state_dict())
+    relus = [name for name, layer in plain.named_modules() if type(layer) is nn.ReLU]
+    slopes = {name: layer.negative_slope for name, layer in leaky.named_modules() if type(layer) is nn.LeakyReLU}
+    assert slopes == dict.fromkeys(relus, 0.2)
+    assert not any(type(layer) is nn.ReLU for layer in leaky.modules())
+    for slope in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ConfigurationError, match=f"negative_slope is {slope}; it must be at least 0"):
+            make(negative_slope=slope)
+
+
+def test_the_slope_is_that_of_the_values_below_zero():
+    torch.manual_seed(0)
+    net = MLP(3, (4,), batch_norm=False, negative_slope=0.3)
+    x = torch.randn(50, 3)
+    z = x @ net[0].weight.T + net[0].bias
+    torch.testing.assert_close(net(x), torch.where(z < 0, 0.3 * z, z))
+    assert (net(x) < 0).any()
 
 
 def test_networks_learn():
