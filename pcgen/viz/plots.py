@@ -1,7 +1,9 @@
 """Curves and scatter plots: numbers in, image (H, W, 3) out. Matplotlib's global state (pyplot) is left alone."""
 
+import math
+import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +13,9 @@ from pcgen.viz.layout import PAPER, Image
 from pcgen.viz.palette import CLASS_COLORS, class_style
 
 DPI = 110
+Curve = dict[str, NDArray[Any]]  # lines (K, 2) by split
+_SPLITS = ("train", "val", "test")
+_STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
 LOG_SPAN = 30.0  # curves whose values span more than this factor are drawn on a logarithmic axis
 
 
@@ -60,33 +65,46 @@ def draw_embedding(
 
 
 def draw_curves(
-    history: Mapping[str, Sequence[tuple[float, float]]], *, x_name: str = "epoch", title: str = ""
+    history: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    panels: Sequence[Sequence[str]] | None = None,
+    x_name: str = "epoch",
+    title: str = "",
 ) -> Image:
-    """Draw curves, one panel for each quantity and one line for each split.
+    """Draw curves, a panel for each quantity or group of quantities and a line for each split.
+
+    In a panel of one quantity the colour says which split a line is of; in a panel of several it says which quantity,
+    and the line's style says which split.
 
     Args:
-        history: (x, y) pairs by name; `"train/kl"` and `"val/kl"` share the panel `kl`. Values that are not finite
-            leave a gap. A panel whose values are positive and far apart has a logarithmic axis.
+        history: (x, y) pairs by name; `"train/kl"` and `"val/kl"` are the quantity `kl`. Values that are not finite
+            leave a gap. A panel whose values are all positive and far apart has a logarithmic axis, which is written
+            beside it.
+        panels: The quantities of each panel, such as `[["loss"], ["energy_real", "energy_fake"]]`; those without
+            values are left out. None gives every quantity its own.
         x_name: Words along the horizontal axes.
         title: Words above.
 
     Returns:
-        (H, W, 3).
+        (H, W, 3). More than three panels stand in rows.
 
     Raises:
         DataError: If there is nothing to draw.
     """
-    panels = _panels(history)
-    figure, all_axes = figure_and_axes(width=4.4 * len(panels), height=3.6, panels=len(panels))
-    for axes, (quantity, lines) in zip(np.atleast_1d(all_axes), panels.items(), strict=True):
-        for k, (split, xy) in enumerate(lines.items()):
-            mark = "o" if len(xy) < 25 else None
-            axes.plot(xy[:, 0], xy[:, 1], color=CLASS_COLORS[k], marker=mark, markersize=3.5, label=split)
-        axes.set(title=quantity, xlabel=x_name)
-        axes.set_yscale("log" if _far_apart(np.concatenate(list(lines.values()))[:, 1]) else "linear")
-        axes.grid(color="#e4e6e8", linewidth=0.8)
-        if any(lines):
-            axes.legend(frameon=False)
+    curves = _curves(history)
+    groups = [[quantity] for quantity in curves] if panels is None else panels
+    shown = [{name: curves[name] for name in group if name in curves} for group in groups]
+    shown = [panel for panel in shown if panel]
+    if not shown:
+        raise DataError(f"history has no values to draw (its names: {', '.join(history) or 'none'})")
+    columns = len(shown) if len(shown) <= 3 else math.ceil(math.sqrt(len(shown)))
+    rows = math.ceil(len(shown) / columns)
+    figure, found = figure_and_axes(width=4.4 * columns, height=3.6 * rows, panels=columns, rows=rows)
+    all_axes = np.ravel(found)
+    for axes, panel in zip(all_axes, shown, strict=False):
+        _draw_panel(axes, panel, x_name)
+    for axes in all_axes[len(shown) :]:
+        axes.set_axis_off()
     figure.suptitle(title)
     return pixels(figure)
 
@@ -119,15 +137,54 @@ def draw_bars(
     return pixels(figure)
 
 
-def _panels(history: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, dict[str, NDArray[Any]]]:
-    panels: dict[str, dict[str, NDArray[Any]]] = {}
+def _curves(history: Mapping[str, Sequence[tuple[float, float]]]) -> dict[str, Curve]:
+    """Give for each quantity that has values its lines (K, 2) by split."""
+    curves: dict[str, Curve] = {}
     for name, pairs in history.items():
         if len(pairs):
             split, _, quantity = name.rpartition("/")
-            panels.setdefault(quantity, {})[split] = np.asarray(pairs, dtype=np.float64).reshape(-1, 2)
-    if not panels:
-        raise DataError(f"history has no values to draw (its names: {', '.join(history) or 'none'})")
-    return panels
+            curves.setdefault(quantity, {})[split] = np.asarray(pairs, dtype=np.float64).reshape(-1, 2)
+    return curves
+
+
+def _draw_panel(axes: Any, curves: dict[str, Curve], x_name: str) -> None:
+    several = len(curves) > 1
+    splits = sorted({split for lines in curves.values() for split in lines}, key=_order)
+    for k, lines in enumerate(curves.values()):
+        for split, xy in lines.items():
+            color = CLASS_COLORS[k % len(CLASS_COLORS) if several else _order(split)]
+            style = _STYLES[_order(split)] if len(splits) > 1 and several else "-"
+            mark = "o" if len(xy) < 25 else None
+            axes.plot(xy[:, 0], xy[:, 1], color=color, linestyle=style, marker=mark, markersize=3.5, label=split)
+    far = _far_apart(np.concatenate([xy[:, 1] for lines in curves.values() for xy in lines.values()]))
+    axes.set_yscale("log" if far else "linear")
+    axes.set(title=_panel_title(list(curves), splits), xlabel=x_name, ylabel="logarithmic" if far else "")
+    axes.grid(color="#e4e6e8", linewidth=0.8)
+    if several:
+        _group_legend(axes, list(curves), splits)
+    elif any(splits):
+        axes.legend(frameon=False)
+
+
+def _panel_title(names: list[str], splits: list[str]) -> str:
+    """Name the quantities, and the split where the legend of a group need not tell several apart."""
+    only = f" ({splits[0]})" if len(names) > 1 and len(splits) == 1 and splits[0] else ""
+    return textwrap.fill(", ".join(names) + only, 42)
+
+
+def _group_legend(axes: Any, names: list[str], splits: list[str]) -> None:
+    """Explain colours, and below them styles where there are several."""
+    from matplotlib.lines import Line2D
+
+    colors = [CLASS_COLORS[k % len(CLASS_COLORS)] for k in range(len(names))]
+    lines = [Line2D([], [], color=color, label=name) for color, name in zip(colors, names, strict=True)]
+    if len(splits) > 1:
+        lines += [Line2D([], [], color="#6b7280", linestyle=_STYLES[_order(s)], label=s or "all") for s in splits]
+    axes.legend(handles=lines, fontsize="small", framealpha=0.8, edgecolor="none", handlelength=2.4)
+
+
+def _order(split: str) -> int:
+    return _SPLITS.index(split) if split in _SPLITS else 0
 
 
 def _far_apart(values: NDArray[Any]) -> bool:
@@ -170,15 +227,15 @@ def _one_each(given: ArrayLike, xy: NDArray[Any], name: str) -> NDArray[Any]:
     return array
 
 
-def figure_and_axes(*, width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
-    """Give an empty figure, sizes in inches, and its axes: an array of them for several panels in a row."""
+def figure_and_axes(*, width: float, height: float, panels: int = 1, rows: int = 1) -> tuple[Any, Any]:
+    """Give an empty figure, sizes in inches, and its axes: an array of them for several panels in a row, or rows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained", facecolor=(PAPER / 255,) * 3)
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, panels)
-    for one in np.atleast_1d(axes):
+    axes = figure.subplots(rows, panels)
+    for one in np.ravel(axes):
         one.set_facecolor("white")
         one.spines[["top", "right"]].set_visible(False)
     return figure, axes

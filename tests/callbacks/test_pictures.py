@@ -20,9 +20,19 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from pcgen.base import Batch, DataModule, GenerativeModel, verb
-from pcgen.callbacks import Interpolations, LatentSpace, LatentUsage, LossCurves, Reconstructions, Samples, latent_usage
+from pcgen.callbacks import (
+    Interpolations,
+    LatentSpace,
+    LatentUsage,
+    LossCurves,
+    Reconstructions,
+    Samples,
+    latent_usage,
+    loss_curves,
+)
 from pcgen.errors import ConfigurationError
 from pcgen.metrics import draw
+from pcgen.viz import draw_curves
 
 N = 24
 SIZES = {"train": 32, "val": 12, "test": 0}
@@ -238,6 +248,7 @@ def test_a_picture_that_fails_costs_a_warning_and_nothing_else(tmp_path):
         (lambda: Interpolations(steps=1), "steps is 1"),
         (lambda: Reconstructions(splits="train"), "splits is 'train'"),
         (lambda: LossCurves(quantities=()), "quantities is"),
+        (lambda: LossCurves(quantities=("loss+", "kl")), r"quantities holds 'loss\+'"),
         (lambda: LatentSpace(perplexity=0.5), "perplexity is 0.5"),
     ],
 )
@@ -343,6 +354,39 @@ def test_a_resumed_training_goes_on_with_its_curve(tmp_path):
     for name in ("train/loss", "val/loss"):
         assert second.history[name][:2] == first.history[name]
         assert [epoch for epoch, _ in second.history[name]] == [epoch for epoch, _ in whole.history[name]]
+
+
+class TwoPlayers(LinearAE):
+    """Logs one quantity in training alone, one in validation alone, and one that is negative."""
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log_dict({"train/critic": -loss, "train/share": loss}, on_step=False, on_epoch=True, batch_size=8)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        super().validation_step(batch, batch_idx)
+        self.log_dict({"val/critic": -1.0, "val/diversity": 0.5}, batch_size=8)
+
+
+def test_a_group_of_quantities_shares_a_panel(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(loss_curves, "draw_curves", lambda *a, **k: drawn.append((a, k)) or draw_curves(*a, **k))
+    quantities = ("loss+critic+margin", "share", "diversity", "critic")
+    first, second = LossCurves(1, quantities=quantities), LossCurves(1, quantities=quantities)
+    train(tmp_path / "first", [first], model=TwoPlayers(), epochs=2).save_checkpoint(tmp_path / "half.ckpt")
+    train(tmp_path / "second", [second], model=TwoPlayers(), epochs=3, ckpt_path=tmp_path / "half.ckpt")
+    (history,), how = drawn[-1]
+    assert how["panels"] == [["loss", "critic", "margin"], ["share"], ["diversity"], ["critic"]]
+    assert list(history) == ["train/loss", "val/loss", "train/critic", "val/critic", "train/share", "val/diversity"]
+    assert all([x for x, _ in pairs] == [1, 2, 3] for pairs in history.values())
+    assert [value for _, value in history["val/diversity"]] == [0.5] * 3
+    assert {name: pairs[:2] for name, pairs in second.history.items()} == first.history
+    assert "loss_curves/epoch_0003.png" in figures(tmp_path / "second")
+    other = LossCurves(1, quantities=("share",))  # other quantities than those of the checkpoint
+    other.load_state_dict(second.state_dict())
+    assert other.draw(None, None, 3) is not None
+    assert list(drawn[-1][0][0]) == ["train/share"]
 
 
 def test_curves_of_nothing_say_what_is_logged(tmp_path):

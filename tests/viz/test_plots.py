@@ -69,12 +69,79 @@ def test_curves_have_a_panel_for_each_quantity_and_a_line_for_each_split():
     assert has_color(both, CLASS_COLORS[1])
 
 
+@pytest.fixture
+def axes_of(monkeypatch):
+    """Draws curves and gives Matplotlib's axes that were shown."""
+    from pcgen.viz import plots
+
+    figures, pixels = [], plots.pixels
+    monkeypatch.setattr(plots, "pixels", lambda figure: figures.append(figure) or pixels(figure))
+
+    def draw(history, **how):
+        draw_curves(history, **how)
+        return [axes for axes in figures[-1].axes if axes.axison]
+
+    return draw
+
+
+def curve(*values):
+    return list(enumerate(map(float, values), 1))
+
+
+def legend(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def test_a_group_shares_a_panel_and_says_which_line_is_what(axes_of):
+    history = {f"{split}/{name}": curve(k, k + 1) for split in ("train", "val") for k, name in enumerate("abc", 1)}
+    group, alone = axes_of(history, panels=[["a", "b", "missing"], ["c"], ["also missing"]])
+    assert (group.get_title(), alone.get_title()) == ("a, b", "c")
+    assert legend(group) == ["a", "b", "train", "val"]
+    seen = [(line.get_color(), line.get_linestyle(), line.get_ydata()[0]) for line in group.get_lines()]
+    blue, orange = CLASS_COLORS[:2]
+    assert seen == [(blue, "-", 1), (blue, "--", 1), (orange, "-", 2), (orange, "--", 2)]
+    assert legend(alone) == ["train", "val"]
+    assert {line.get_linestyle() for line in alone.get_lines()} == {"-"}
+
+
+def test_what_one_split_alone_has_is_drawn_in_that_splits_colour(axes_of):
+    history = {"train/a": curve(1, 2), "val/b": curve(1, 2), "val/c": curve(2, 3)}
+    a, b, group = axes_of(history, panels=[["a"], ["b"], ["b", "c"]])
+    assert [axes.get_lines()[0].get_color() for axes in (a, b)] == list(CLASS_COLORS[:2])
+    assert (legend(a), legend(b)) == (["train"], ["val"])
+    assert (group.get_title(), legend(group)) == ("b, c (val)", ["b", "c"])
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [((1, 100), "log"), ((1, 10), "linear"), ((-1, -100), "linear"), ((-0.1, 0.5, 100), "linear"), ((0, 9), "linear")],
+)
+def test_a_logarithmic_axis_is_for_positive_values_and_says_so(axes_of, values, scale):
+    for history, panels in (({"train/x": curve(*values)}, None), ({"x": curve(*values), "y": curve(1)}, [["x", "y"]])):
+        (axes,) = axes_of(history, panels=panels)
+        assert axes.get_yscale() == scale
+        assert axes.get_ylabel() == ("logarithmic" if scale == "log" else "")
+        low, high = axes.get_ylim()
+        assert low <= min(values) < max(values) <= high
+
+
+@pytest.mark.parametrize(
+    ("count", "grid"), [(1, (1, 1)), (3, (1, 3)), (4, (2, 2)), (5, (2, 3)), (6, (2, 3)), (7, (3, 3))]
+)
+def test_many_panels_stand_in_rows(axes_of, count, grid):
+    axes = axes_of({f"train/q{k}": curve(k, k + 1) for k in range(count)})
+    assert [one.get_title() for one in axes] == [f"q{k}" for k in range(count)]
+    assert axes[0].get_gridspec().get_geometry() == grid
+
+
 def test_curves_survive_nan_and_single_values_and_refuse_nothing_at_all():
     assert draw_curves({"loss": [(1, float("nan")), (2, float("inf"))], "val/kl": [(3, 1.0)]}).ndim == 3
     with pytest.raises(DataError, match=r"train/loss"):
         draw_curves({"train/loss": []})
     with pytest.raises(DataError, match="none"):
         draw_curves({})
+    with pytest.raises(DataError, match=r"its names: train/loss"):
+        draw_curves({"train/loss": [(1, 1.0)]}, panels=[["kl"]])
 
 
 def test_principal_components_are_scikit_learns_up_to_sign():
