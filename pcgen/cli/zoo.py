@@ -1,4 +1,4 @@
-"""List what there is to use in a config, by the short names that a config may use."""
+"""List what there is to use in a config, by the short names that a config may use, and what each model can do."""
 
 import argparse
 import importlib
@@ -35,22 +35,29 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console()
     for room in [arguments.room] if arguments.room else [*ROOMS, "configs"]:
         table = Table(title=room, title_justify="left", box=None, show_header=False, pad_edge=False)
-        for name, text in sorted(_configs() if room == "configs" else _classes(*ROOMS[room])):
-            table.add_row(f"  [bold]{name}[/bold]", escape(text))
+        for name, text, verbs in sorted(_configs() if room == "configs" else _classes(*ROOMS[room])):
+            table.add_row(f"  [bold]{name}[/bold]", escape(text) + (f"\n[dim]{verbs}[/dim]" if verbs else ""))
         console.print(table, "")
     return 0
 
 
-def _classes(package: str, base: str) -> list[tuple[str, str]]:
-    """Public concrete classes of a package that derive from a base, with the first line of their docstrings."""
+def _classes(package: str, base: str) -> list[tuple[str, str, str]]:
+    """Public concrete classes of a package that derive from a base: name, first line of the docstring, verbs."""
     module = importlib.import_module(package)
     found = [(name, getattr(module, name)) for name in module.__all__]
     concrete = [(n, c) for n, c in found if inspect.isclass(c) and not is_abstract(c)]
     concrete = [(n, c) for n, c in concrete if base in {each.__name__ for each in c.__mro__}]
-    return [(n, (inspect.getdoc(c) or "").split("\n")[0]) for n, c in concrete]
+    return [(n, (inspect.getdoc(c) or "").split("\n")[0], _verbs(c)) for n, c in concrete]
 
 
-def _configs() -> list[tuple[str, str]]:
+def _verbs(cls: type) -> str:
+    """Name what a model can do; nothing for any other class."""
+    from pcgen.base import VERBS, GenerativeModel
+
+    return ", ".join(verb for verb in VERBS if cls.can(verb)) if issubclass(cls, GenerativeModel) else ""
+
+
+def _configs() -> list[tuple[str, str, str]]:
     """Shipped configs with the comment on their first line."""
     files = [f for f in resources.files("pcgen.configs").iterdir() if f.name.endswith(".yaml")]
-    return [(f.name, f.read_text().split("\n", 1)[0].lstrip("# ")) for f in files]
+    return [(f.name, f.read_text().split("\n", 1)[0].lstrip("# "), "") for f in files]

@@ -122,6 +122,15 @@ class Adversarial(Tiny):
             optimizer.step()
 
 
+class Sampler(Adversarial):
+    """Draws and decodes alone, and is trained by two optimizers, as a GAN."""
+
+    encode = GenerativeModel.encode
+
+    def validation_step(self, batch, index):
+        pass
+
+
 class Mute(LightningModule):
     def __init__(self):
         super().__init__()
@@ -251,6 +260,17 @@ class TestSetScores:
             "no scores of reconstructions: Mute cannot reconstruct",
             "no scores of samples: Mute cannot sample",
         ]
+
+    def test_a_model_that_cannot_encode_is_scored_by_its_samples(self, tmp_path):
+        model, callbacks = Sampler(), [SetScores(num_clouds=6, every_n_epochs=2), ReconstructionQuality()]
+        with pytest.warns(UserWarning, match="Sampler cannot reconstruct"):
+            trainer(tmp_path, *callbacks, epochs=3).fit(model, datamodule=Blobs())
+        scored = [row["epoch"] for row in metrics_file(tmp_path) if row["val/mmd_cd"]]
+        assert scored[0] == "1"  # and the final weights of epoch 2 besides
+        assert len(scored) == 2
+        scores = Scores.load(tmp_path / "lightning_logs" / "version_0" / "scores.json")
+        by_hand = evaluate_sets(draw(model, 6, 0), Blobs().take("val", 6).x, radius=1.0)
+        assert scores.values["mmd_cd"] == pytest.approx(by_hand.values["mmd_cd"], rel=1e-6)
 
     def test_data_that_come_without_a_datamodule(self, tmp_path):
         data = Blobs()

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import pcgen
+from pcgen.base import VERBS
 from pcgen.io import read_clouds
 from pcgen.ops import chamfer_distance
 
@@ -275,6 +276,32 @@ def test_list_names_what_a_config_may_use_and_no_base_class(cli):
     for room, name in (("corruptions", "CutBall"), ("schedules", "LinearBeta"), ("kernels", "InverseMultiquadratic")):
         assert name in cli("list", room).out
     assert "log(1−p)" in re.sub(r"\s+", " ", cli("list", "losses").out)  # brackets are no markup
+
+
+def test_list_says_of_each_model_what_it_can_do(cli, blind, monkeypatch):
+    from pcgen.models import VAE
+
+    def verbs(name):
+        entries = re.split(r"\n  (?=\S)", cli("list", "models").out)  # each begins with its name
+        (words,) = (words for first, *words in map(str.split, entries) if first == name)
+        return {word.strip(",") for word in words} & set(VERBS)
+
+    assert verbs("VAE") == {"sample", "decode", "prior"}
+    monkeypatch.setattr(VAE, "energy", lambda self, x: x.sum((1, 2)))
+    assert verbs("VAE") == {"sample", "decode", "prior", "energy"}
+    assert verbs("Autoencoder") >= {"encode", "decode", "reconstruct", "interpolate"}
+    assert not verbs("Autoencoder") & {"sample", "prior", "energy"}
+
+
+def test_a_model_that_cannot_encode_is_sampled_and_evaluated(cli, blind, tmp_path):
+    assert cli("sample", blind, "-n", 5, "--out", "s.npy", "--png", "s.png").status == 0
+    assert np.load(tmp_path / "s.npy").shape == (5, 32, 3)
+    result = cli("evaluate", blind, "-n", 8, "--radius", 1, "--json", "e.json")
+    assert result.status == 0, result.err
+    values = json.loads((tmp_path / "e.json").read_text())["values"]
+    assert all(np.isfinite(values[name]) for name in ("mmd_cd", "cov_cd", "1nna_cd", "jsd"))
+    error = cli("reconstruct", blind, "--out", "a.npy").error
+    assert "VAE cannot reconstruct; models that can: " in error
 
 
 def truncated(path, folder):
