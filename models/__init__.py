@@ -3,8 +3,21 @@
 from pcgen.models.autoencoder import Autoencoder
 from pcgen.models.beta_vae import BetaVAE
 from pcgen.models.cnn_classifier import CNNClassifier
+from pcgen.models.ebgan import EBGAN
+from pcgen.models.gan import GAN
+from pcgen.models.latent_gan import LatentGAN
 from pcgen.models.pointnet_classifier import PointNetClassifier
 from pcgen.models.vae import VAE
 from pcgen.models.wae import WAE
 
-__all__ = ["VAE", "WAE", "Autoencoder", "BetaVAE", "CNNClassifier", "PointNetClassifier"]
+__all__ = [
+    "EBGAN",
+    "GAN",
+    "VAE",
+    "WAE",
+    "Autoencoder",
+    "BetaVAE",
+    "CNNClassifier",
+    "LatentGAN",
+    "PointNetClassifier",
+]

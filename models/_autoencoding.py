@@ -10,6 +10,7 @@ from pcgen.base import Batch, GenerativeModel, OptimizerFactory, SchedulerFactor
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.losses import ChamferReconstruction, Reconstruction
 from pcgen.metrics import MeanOverData
+from pcgen.models._prior import standard_normal
 from pcgen.nets import Decoder, Encoder, MLPDecoder, PointNetEncoder
 
 
@@ -34,7 +35,7 @@ class Autoencoding(GenerativeModel):
         self.encoder = encoder or PointNetEncoder()
         self.decoder = decoder or MLPDecoder()
         self.reconstruction = reconstruction or ChamferReconstruction()
-        _check_pair(self.decoder, self.reconstruction)
+        check_pair(self.decoder, self.reconstruction)
         self.latent_dim = self.decoder.latent_dim
         self.sample_shape = self.decoder.sample_shape
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
@@ -139,13 +140,15 @@ class StandardNormalPrior(Autoencoding):
         Raises:
             ConfigurationError: If n is below 0.
         """
-        if n < 0:
-            raise ConfigurationError(f"n is {n}; give 0 or more")
-        device = generator.device if generator is not None else self.device
-        return torch.randn(n, self.decoder.latent_dim, generator=generator, device=device).to(self.like)
+        return standard_normal(n, self.decoder.latent_dim, generator=generator, like=self.like)
 
 
-def _check_pair(decoder: Decoder, reconstruction: Reconstruction) -> None:
+def check_pair(decoder: Decoder, reconstruction: Reconstruction) -> None:
+    """Refuse a reconstruction loss that cannot judge what a decoder makes.
+
+    Raises:
+        ConfigurationError: If it is for another kind of data, or wants channels that the decoder does not give.
+    """
     kind = "images" if len(decoder.sample_shape) == 3 else "clouds"
     if not getattr(reconstruction, kind):
         better = {"clouds": "ChamferReconstruction", "images": "SquaredErrorReconstruction or BernoulliReconstruction"}

@@ -252,9 +252,12 @@ class GenerativeModel(Recorded, LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Give Lightning the one optimizer over all parameters and its schedule."""
-        optimizer = self.optimizer(self.parameters())
+        return self.scheduled(self.optimizer(self.parameters()))
+
+    def scheduled(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+        """Give Lightning's entry of an optimizer, with its schedule where there is one."""
         if self.lr_scheduler is None:
-            return optimizer
+            return {"optimizer": optimizer}
         scheduler = self.lr_scheduler(optimizer)
         entry = {"scheduler": scheduler, "interval": "epoch"}
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):

@@ -1,5 +1,6 @@
 """Objectives: `nn.Module`s over `pcgen.ops`."""
 
+from pcgen.losses.adversarial import AdversarialLoss, HingeLoss, NonSaturatingLoss, WassersteinLoss, pulling_away
 from pcgen.losses.reconstruction import (
     BernoulliReconstruction,
     ChamferReconstruction,
@@ -12,6 +13,7 @@ from pcgen.losses.schedules import Capacity, ConstantBeta, CosineBeta, CyclicalB
 from pcgen.losses.sinkhorn import SinkhornDivergence, sinkhorn_divergence
 
 __all__ = [
+    "AdversarialLoss",
     "BernoulliReconstruction",
     "Capacity",
     "ChamferReconstruction",
@@ -19,11 +21,15 @@ __all__ = [
     "CosineBeta",
     "CyclicalBeta",
     "GaussianReconstruction",
+    "HingeLoss",
     "LearnedScaleChamferReconstruction",
     "LinearBeta",
+    "NonSaturatingLoss",
     "Reconstruction",
     "Schedule",
     "SinkhornDivergence",
     "SquaredErrorReconstruction",
+    "WassersteinLoss",
+    "pulling_away",
     "sinkhorn_divergence",
 ]

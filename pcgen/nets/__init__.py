@@ -1,10 +1,12 @@
 """Shared encoders and decoders: plain `nn.Module`s that know nothing of training."""
 
+from pcgen.nets.average import ExponentialMovingAverage
 from pcgen.nets.base import Decoder, Encoder
 from pcgen.nets.cnn import CNNDecoder, CNNEncoder
 from pcgen.nets.folding import FoldingDecoder
 from pcgen.nets.mlp import MLP, ImageMLPDecoder, ImageMLPEncoder, MLPDecoder, MLPEncoder
 from pcgen.nets.pointnet import PointNetEncoder
+from pcgen.nets.spectral import spectral_normalized, uses_batch_norm
 
 __all__ = [
     "MLP",
@@ -12,10 +14,13 @@ __all__ = [
     "CNNEncoder",
     "Decoder",
     "Encoder",
+    "ExponentialMovingAverage",
     "FoldingDecoder",
     "ImageMLPDecoder",
     "ImageMLPEncoder",
     "MLPDecoder",
     "MLPEncoder",
     "PointNetEncoder",
+    "spectral_normalized",
+    "uses_batch_norm",
 ]

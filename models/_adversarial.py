@@ -1,0 +1,383 @@
+"""What every adversarial model shares: two optimizers that take turns, the averaged generator, and the gauges.
+
+Lightning leaves the optimisation to a model with more than one optimizer. So that its users still get what they know,
+this file does by hand what Lightning does for one:
+
+- `Trainer(gradient_clip_val=…, gradient_clip_algorithm=…)` clips each player's gradients, after unscaling.
+- `Trainer(accumulate_grad_batches=k)`: the discriminator steps every k batches, and at an epoch's last; the generator
+  then takes the mean gradient of k draws.
+- Precision plugins and loggers, checkpoints with both optimizers and schedules, one schedule step an epoch.
+- `global_step` counts the discriminator's steps, one a batch: the axis of the loggers, `max_steps` and
+  `every_n_train_steps`, and the same number that any other model of the zoo has after as many batches. How often the
+  generator stepped is `generator_steps`.
+- On several processes gradients are averaged here, before a step, because DistributedDataParallel expects every
+  parameter in every backward pass; so the plain strategy `ddp` works.
+"""
+
+import contextlib
+import warnings
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from pytorch_lightning.strategies import DDPStrategy, ParallelStrategy, SingleDeviceStrategy
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from pcgen.base import Batch, GenerativeModel, OptimizerFactory, SchedulerFactory, in_chunks, verb
+from pcgen.errors import ConfigurationError, DataError
+from pcgen.metrics import Diversity, MeanOverData
+from pcgen.models._prior import standard_normal
+from pcgen.nets import Decoder, ExponentialMovingAverage
+
+COLLAPSED = 0.2  # samples that differ a fifth as much as data do
+CERTAIN = 0.99  # share of data and of samples that a discriminator tells right when it wins outright
+PATIENCE = 3  # epochs or evaluations in a row before a warning
+YOUNG = 500  # steps in which a generator's samples may still be as alike as random weights make them
+
+
+class Adversarial(GenerativeModel):
+    """A generator and a discriminator that are trained against each other.
+
+    A subclass computes their objectives in `discriminator_terms` and `generator_terms`, what is known of held-out data
+    in `evaluation_terms`, and names in `TERMS` which of the latter are logged.
+
+    Attributes:
+        generator: Noise (B, Z) to what the discriminator judges.
+        average: The averaged generator, from which samples are drawn; None without one.
+        discriminator: What judges.
+        noise_dim: Z.
+        generator_steps: Optimizer steps that the generator has taken.
+    """
+
+    TERMS: ClassVar[tuple[str, ...]]
+    generator_steps: Tensor
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        noise_dim: int,
+        noise_scale: float,
+        discriminator_steps: int,
+        ema_decay: float | None,
+        optimizer: OptimizerFactory,
+        discriminator_optimizer: OptimizerFactory | None,
+        lr_scheduler: SchedulerFactory | None,
+    ) -> None:
+        super().__init__()
+        if discriminator_steps < 1:
+            raise ConfigurationError(f"discriminator_steps is {discriminator_steps}; give 1 or more")
+        if ema_decay is not None and not 0 <= ema_decay < 1:
+            raise ConfigurationError(
+                f"ema_decay is {ema_decay}; give a number from 0 up to but not 1, or null for none"
+            )
+        if not noise_scale > 0:
+            raise ConfigurationError(f"noise_scale is {noise_scale}; a standard deviation is a number above 0")
+        self.generator, self.discriminator = generator, discriminator
+        self.average = None if ema_decay is None else ExponentialMovingAverage(generator, ema_decay)
+        self.noise_dim, self.noise_scale, self.discriminator_steps = noise_dim, noise_scale, discriminator_steps
+        self.optimizer, self.discriminator_optimizer = optimizer, discriminator_optimizer or optimizer
+        self.lr_scheduler = lr_scheduler
+        self.register_buffer("generator_steps", torch.zeros((), dtype=torch.int64))
+        self.mean_terms, self.diversity = MeanOverData(len(self.TERMS)), Diversity()
+        self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._in_a_row = {"collapsed": 0, "beaten": 0}
+
+    # ── what a subclass says ──────────────────────────────────────────────────────────────────────────────────────
+
+    @abstractmethod
+    def discriminator_terms(self, x: Tensor, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Compute the discriminator's objective, `loss`, and what else is worth a look, for data: scalars."""
+
+    @abstractmethod
+    def generator_terms(self, n: int, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Compute the generator's objective `loss`, and what else is worth a look, for n draws: scalars."""
+
+    @abstractmethod
+    def evaluation_terms(self, x: Tensor, fake: Tensor) -> dict[str, Tensor]:
+        """Compute the scalars of `TERMS` for what `real` gives and as many draws of the sampling generator."""
+
+    def generate(self, z: Tensor, network: nn.Module | None = None) -> Tensor:
+        """Give what the discriminator judges, of noise (B, Z), in the present mode; by `generator` unless told."""
+        made: Tensor = (network or self.generator)(z)
+        return made
+
+    def real(self, batch: Batch, *, generator: torch.Generator | None = None) -> Tensor:  # noqa: ARG002 -- a hook
+        """Give what the discriminator judges, of a batch of data."""
+        return batch.x
+
+    def to_data(self, made: Tensor) -> Tensor:
+        """Give the data (B, …) of what the generator made."""
+        return made
+
+    def generator_waits(self) -> bool:
+        """Say whether the generator stays as it is after this step of the discriminator."""
+        return self.trainer.global_step % self.discriminator_steps != 0
+
+    def defeat(self, means: dict[str, float]) -> str | None:  # noqa: ARG002 -- a hook
+        """Say in words that the discriminator wins outright, given the epoch's means, or None if it does not."""
+        return None
+
+    # ── sampling ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def sampler(self) -> nn.Module:
+        """The network that samples are drawn from: the averaged generator where there is one."""
+        return self.generator if self.average is None else self.average
+
+    def noise(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw noise (n, Z) ~ N(0, s² I)."""
+        return self.noise_scale * standard_normal(n, self.noise_dim, generator=generator, like=self.like)
+
+    @torch.no_grad()
+    def fake(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n of the generator in training, as the discriminator gets to see them: without gradient."""
+        return self.generate(self.noise(n, generator=generator))
+
+    # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """Take the discriminator's turn, and the generator's when that is due."""
+        rng = self.step_generator(batch_idx)
+        x = self.real(batch, generator=rng)
+        k = self.trainer.accumulate_grad_batches
+        terms = self.discriminator_terms(x, generator=rng)
+        self._backward(terms.pop("loss") / k)
+        self._note(terms)
+        if (batch_idx + 1) % k and not self.trainer.is_last_batch:
+            return
+        self._step_discriminator()
+        if not self.generator_waits():
+            for _ in range(k):
+                with frozen(self.discriminator):
+                    terms = self.generator_terms(len(x), generator=rng)
+                    self._backward(terms.pop("loss") / k)
+                self._note(terms)
+            self._step_generator()
+
+    def _backward(self, loss: Tensor) -> None:
+        strategy = self.trainer.strategy
+        alone = strategy.block_backward_sync() if isinstance(strategy, ParallelStrategy) else contextlib.nullcontext()
+        with alone:
+            self.manual_backward(loss)
+
+    def _step_discriminator(self) -> None:
+        self._average_over_processes(self.discriminator)
+        optimizer = self._players()[1]
+        optimizer.step()
+        optimizer.zero_grad()
+
+    def _step_generator(self) -> None:
+        self._average_over_processes(self.generator)
+        optimizer = self._players()[0]
+        # Past Lightning's wrapper, which would count the step: `global_step` is one a batch.
+        self.trainer.strategy.optimizer_step(optimizer.optimizer, closure=lambda: None)
+        optimizer.zero_grad()
+        self.generator_steps += 1
+        if self.average is not None:
+            self.average.update(self.generator)
+
+    def _players(self) -> tuple[LightningOptimizer, LightningOptimizer]:
+        generators, discriminators = self.optimizers()  # type: ignore[misc]  # a list, as there are two
+        return generators, discriminators
+
+    def _average_over_processes(self, network: nn.Module) -> None:
+        """Average a player's gradients, and its running statistics, over the processes."""
+        if self.trainer.world_size == 1:
+            return
+        shared = [p.grad for p in network.parameters() if p.grad is not None]
+        shared += [b for b in network.buffers() if b.is_floating_point()]
+        flat = torch.cat([t.flatten().float() for t in shared])
+        flat = self.trainer.strategy.reduce(flat, reduce_op="mean")  # type: ignore[assignment]  # as wide as its input
+        for tensor, mean in zip(shared, flat.split([t.numel() for t in shared]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Note the norm of a player's gradient and clip it, as the trainer was told to."""
+        player = "generator" if optimizer is self._players()[0].optimizer else "discriminator"
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        # A fused optimizer takes the loss scale out itself: until then the gradients are too large by it.
+        if not getattr(optimizer, "_step_supports_amp_scaling", False) or self.trainer.precision != "16-mixed":
+            self._note({f"{player}_gradient_norm": torch.nn.utils.get_total_norm(gradients)})
+        clip_val, algorithm = self.trainer.gradient_clip_val, self.trainer.gradient_clip_algorithm
+        self.configure_gradient_clipping(optimizer, clip_val, algorithm)
+
+    # ── what is logged ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _note(self, terms: dict[str, Tensor]) -> None:
+        for name, value in terms.items():
+            total, count = self._sums.get(name, (0.0, 0))
+            self._sums[name] = (total + value.detach(), count + 1)
+
+    def on_train_epoch_start(self) -> None:
+        """Begin the epoch's means."""
+        self._sums = {}
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's means, step the schedules, and say so if the generator learns nothing any more."""
+        means = {f"train/{name}": total / count for name, (total, count) in self._sums.items()}
+        self.log_dict(means, sync_dist=True)
+        self.log("train/generator_steps", self.generator_steps.float(), sync_dist=False)
+        self._step_schedules()
+        beaten = self.defeat({name.removeprefix("train/"): float(value) for name, value in means.items()})
+        self._warn_in_a_row("beaten", beaten)
+
+    def _step_schedules(self) -> None:
+        epochs = self.trainer.current_epoch + 1
+        for config in self.trainer.lr_scheduler_configs:
+            scheduler = config.scheduler
+            if scheduler.last_epoch >= epochs:  # a checkpoint within this hook's epoch had it already
+                continue
+            if isinstance(scheduler, ReduceLROnPlateau):
+                scheduler.step(self.trainer.callback_metrics[str(config.monitor)])
+            else:
+                scheduler.step()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Gather the terms of held-out data beside as many samples, and both for the gauge of collapse."""
+        rng = self.step_generator(batch_idx)
+        x = self.real(batch, generator=rng)
+        fake = self.generate(self.noise(len(x), generator=rng), self.sampler)
+        terms = self.evaluation_terms(x, fake)
+        self.mean_terms.update(torch.stack([terms[name] for name in self.TERMS]), len(x))
+        self.diversity.update(self.to_data(fake), batch.x)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Do as in validation, on the test split."""
+        self.validation_step(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over the data and the gauge."""
+        self.log_evaluation("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Do as in validation."""
+        self.log_evaluation("test")
+
+    def log_evaluation(self, stage: str) -> None:
+        """Log the means of `TERMS`, `diversity` and `coverage`, and say so if the samples have collapsed."""
+        values = dict(zip(self.TERMS, self.mean_terms.compute(), strict=True)) | self.diversity.compute()
+        self.mean_terms.reset()
+        self.diversity.reset()
+        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=False)
+        if not self.trainer.sanity_checking and stage == "val":
+            self._warn_in_a_row("collapsed", self._collapse(float(values["diversity"])))
+
+    def _collapse(self, diversity: float) -> str | None:
+        if diversity >= COLLAPSED or int(self.generator_steps) < YOUNG:
+            return None
+        return (
+            f"the generator has collapsed: its samples differ from each other by {diversity:.0%} of what data do; let "
+            "the discriminator learn faster than the generator (discriminator_steps, learning rates), or take a "
+            "Wasserstein loss"
+        )
+
+    def _warn_in_a_row(self, what: str, text: str | None) -> None:
+        self._in_a_row[what] = 0 if text is None else self._in_a_row[what] + 1
+        if text is not None and self._in_a_row[what] == PATIENCE and self.trainer.is_global_zero:
+            warnings.warn(f"after epoch {self.trainer.current_epoch + 1}: {text}", stacklevel=3)
+
+    # ── what Lightning asks ───────────────────────────────────────────────────────────────────────────────────────
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Give Lightning the generator's optimizer and the discriminator's, in this order, each with its schedule."""
+        generators = self.optimizer(self.generator.parameters())
+        discriminators = self.discriminator_optimizer(self.discriminator.parameters())
+        return self.scheduled(generators), self.scheduled(discriminators)  # type: ignore[return-value]  # plain dicts
+
+    def configure_callbacks(self) -> list[Any]:
+        """Give no callbacks: this is where Lightning asks for the last time before it looks at the trainer's options.
+
+        It refuses clipping and accumulation to a manual optimisation, and cannot know that both are done here. So the
+        model says that it is manual from `setup` on.
+        """
+        self.automatic_optimization = True
+        return []
+
+    def setup(self, stage: str) -> None:
+        """Take the optimisation over.
+
+        Raises:
+            ConfigurationError: If the strategy shards the model.
+        """
+        super().setup(stage)
+        self.automatic_optimization = False
+        strategy = self.trainer.strategy
+        if not isinstance(strategy, DDPStrategy | SingleDeviceStrategy):
+            raise ConfigurationError(
+                f"{type(strategy).__name__} shards models, and {type(self).__name__} averages whole gradients: set "
+                "trainer.strategy to ddp"
+            )
+        # A remedy for a model of Lightning's own tests, told to everybody who saves every so many steps.
+        warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
+
+
+class SamplingByNoise(Adversarial):
+    """An adversarial model whose generator makes data: its code is the noise.
+
+    A subclass gives the generator as a Decoder.
+    """
+
+    def __init__(self, generator: Decoder, discriminator: nn.Module, **arguments: Any) -> None:
+        super().__init__(generator, discriminator, generator.latent_dim, **arguments)
+        if generator.extra_channels:
+            raise ConfigurationError(
+                f"the generator has extra_channels {generator.extra_channels}, which a discriminator does not see: set "
+                "them to 0"
+            )
+        self.latent_dim, self.sample_shape = generator.latent_dim, generator.sample_shape
+
+    @verb
+    def prior(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw n codes (n, Z) from N(0, s² I), s the noise's scale.
+
+        Raises:
+            ConfigurationError: If n is below 0.
+        """
+        return self.noise(n, generator=generator)
+
+    @verb
+    def decode(self, z: Tensor) -> Tensor:
+        """Give the data (B, N, 3) or (B, C, H, W) of codes (B, Z).
+
+        Raises:
+            DataError: If the codes are not of the model's Z.
+        """
+        if z.ndim != 2 or z.shape[1] != self.noise_dim:
+            raise DataError(f"codes have shape {tuple(z.shape)}; this model's are (B, {self.noise_dim})")
+        return in_chunks(lambda part: self.generate(part, self.sampler), z, self.chunk_size)
+
+    def generate(self, z: Tensor, network: nn.Module | None = None) -> Tensor:
+        """Give data of noise (B, Z), in the present mode: images are sigmoids of what the network gives."""
+        made = super().generate(z, network)
+        return made.sigmoid() if len(self.sample_shape) == 3 else made
+
+    def real(self, batch: Batch, *, generator: torch.Generator | None = None) -> Tensor:  # noqa: ARG002 -- as the base
+        """Give the data of a batch.
+
+        Raises:
+            DataError: If the generator makes data of another shape, which the discriminator would know them by.
+        """
+        if tuple(batch.x.shape[1:]) != tuple(self.sample_shape):
+            raise DataError(
+                f"the generator makes {tuple(self.sample_shape)} and the data are {tuple(batch.x.shape[1:])}: set the "
+                "generator's num_points (or image_shape) to the data's"
+            )
+        return batch.x
+
+
+@contextlib.contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Let gradients pass through a network within the block and leave none in it."""
+    learning = [p for p in network.parameters() if p.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad = False
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad = True
