@@ -20,7 +20,7 @@ def load(path: PathLike, *, map_location: Any = "cpu", trust: bool = False) -> G
     `weights_only=True`, and its classes must be pcgen's.
 
     Args:
-        path: A checkpoint, or a run's folder (then its last checkpoint).
+        path: A checkpoint, a run's folder (then its last checkpoint), or a folder of runs (then the newest's).
         map_location: Where the weights go, as in `torch.load`.
         trust: Also build classes from outside `pcgen.`, which runs their code. Pickled objects stay refused.
 
@@ -105,7 +105,7 @@ def read_checkpoint(path: PathLike, *, map_location: Any = "cpu") -> dict[str, A
 
 
 def find_checkpoint(path: PathLike) -> Path:
-    """Resolve a checkpoint file, or a run's folder to its last checkpoint.
+    """Resolve a checkpoint file, a run's folder to its last checkpoint, or a folder of runs to that of its newest.
 
     Raises:
         CheckpointError: If there is none.
@@ -115,10 +115,11 @@ def find_checkpoint(path: PathLike) -> Path:
         return path
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint {path}")
-    found = sorted([*path.glob("*.ckpt"), *path.glob("checkpoints/*.ckpt")], key=lambda p: p.stat().st_mtime)
-    if not found:
-        raise CheckpointError(f"the folder {path} holds no checkpoint (*.ckpt, or checkpoints/*.ckpt)")
-    return next((p for p in found if p.stem == "last"), found[-1])
+    for pattern in ("*.ckpt", "checkpoints/*.ckpt", "*/checkpoints/*.ckpt"):
+        if found := sorted(path.glob(pattern), key=lambda p: p.stat().st_mtime):
+            newest = found[-1].parent
+            return next((p for p in found if p.parent == newest and p.stem == "last"), found[-1])
+    raise CheckpointError(f"the folder {path} holds no checkpoint (*.ckpt, checkpoints/*.ckpt, or a run with them)")
 
 
 def _why_refused(file: Path, error: Exception) -> str:
