@@ -116,8 +116,10 @@ class Picture(Callback):
 
     def _lack(self, model: LightningModule) -> str | None:
         for name in self.verbs:
-            if not isinstance(model, GenerativeModel) or not model.can(name):
+            if not isinstance(model, GenerativeModel):
                 return f"cannot {name}"
+            if not model.can(name):
+                return str(model.unsupported(name)).removeprefix(f"{type(model).__name__} ")
         return self.unable(model) if isinstance(model, GenerativeModel) else None
 
     # ── where ─────────────────────────────────────────────────────────────────────────────────────────────────────

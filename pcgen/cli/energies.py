@@ -191,8 +191,11 @@ def _with_energies(model: "GenerativeModel", sets: dict[str, EnergySet]) -> dict
     total, done, measured = sum(len(each.x) for each in sets.values()), 0, {}
     with common.progress("energies", total) as report:
         for name, each in sets.items():
-            before = done
-            energy = energies_of(model, each.x, progress=lambda k, _, before=before: report(before + k, total))
+
+            def advance(part: float, _: float | None, before: int = done) -> None:
+                report(before + part, total)
+
+            energy = energies_of(model, each.x, progress=advance)
             measured[name], done = each._replace(energy=energy.numpy()), done + len(each.x)
     return measured
 

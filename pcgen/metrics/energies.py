@@ -4,7 +4,7 @@ S. Zhai, Y. Cheng, W. Lu, Z. Zhang: Deep Structured Energy Based Models for Anom
 https://arxiv.org/abs/1605.07717.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -108,9 +108,7 @@ def summarize_energies(sets: Mapping[str, ArrayLike]) -> dict[str, EnergySummary
         raise DataError("there are no energies to compare; give at least those of the data")
     energies = {name: _checked(given, name) for name, given in sets.items()}
     (first, data), *others = energies.items()
-    return {first: EnergySummary(*_moments(data))} | {
-        name: EnergySummary(*_moments(found), *_telling(data, found)) for name, found in others
-    }
+    return {first: _summary(data)} | {name: _summary(found, *_telling(data, found)) for name, found in others}
 
 
 def summary_rows(found: Mapping[str, EnergySummary]) -> tuple[list[str], list[list[Any]]]:
@@ -123,9 +121,9 @@ def auroc_notes(found: Mapping[str, EnergySummary]) -> dict[str, str]:
     return {name: f"AUROC {summary.auroc:.3f}" for name, summary in found.items() if summary.auroc is not None}
 
 
-def _moments(energies: Floats) -> Iterator[Any]:
-    yield from (len(energies), float(energies.mean()), float(energies.std()))
-    yield from np.quantile(energies, (0.25, 0.5, 0.75)).tolist()
+def _summary(energies: Floats, *told: float) -> EnergySummary:
+    low, median, high = np.quantile(energies, (0.25, 0.5, 0.75)).tolist()
+    return EnergySummary(len(energies), float(energies.mean()), float(energies.std()), low, median, high, *told)
 
 
 def _telling(data: Floats, foreign: Floats) -> tuple[float, float, float]:
