@@ -113,7 +113,7 @@ class Diversity(RowSets):
 
         Args:
             generated: Clouds (B, N, 3) or images (B, C, H, W); B may be 0. None adds none.
-            data: As generated, also in number of points or not.
+            data: As generated; clouds may have another number of points.
 
         Raises:
             DataError: If they are neither, or cannot be compared with what was seen before.

@@ -76,6 +76,7 @@ def test_variety_has_the_numbers_that_it_should():
     generator = torch.Generator().manual_seed(0)
     data, alike = torch.randn(40, 1, 8, 8, generator=generator), torch.randn(1, 1, 8, 8, generator=generator)
     assert scores(alike.expand(30, -1, -1, -1), data) == {"diversity": 0.0, "coverage": 1 / 30}
+    assert scores(CLOUDS[:1].expand(8, -1, -1), CLOUDS)["diversity"] == 0
     more = torch.randn(40, 1, 8, 8, generator=generator)
     assert scores(more, data)["diversity"] == pytest.approx(1, abs=0.05)
     assert scores(data, data) == {"diversity": 1.0, "coverage": 1.0}
