@@ -16,6 +16,7 @@ Where it differs, and why:
 - The checkpoint holds the autoencoder too, and needs no other file.
 """
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -136,6 +137,11 @@ class LatentGAN(Scoring):
         return standardized * self.code_std + self.code_mean
 
     # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def setup(self, stage: str) -> None:
+        """Spare the user Lightning's warning of modules in evaluation mode: the autoencoder is meant to be."""
+        super().setup(stage)
+        warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
 
     def on_fit_start(self) -> None:
         """Encode the training data.
