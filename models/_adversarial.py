@@ -142,10 +142,20 @@ class Adversarial(GenerativeModel):
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Take the discriminator's turn, and the generator's when that is due."""
+        self._take_turns(batch, batch_idx)
+        trainer = self.trainer
+        if trainer.is_last_batch or trainer.global_step == trainer.max_steps:
+            means = {f"train/{name}": total / count for name, (total, count) in self._sums.items()}
+            means["train/generator_steps"] = self.generator_steps.float()
+            # Once an epoch: Lightning's means over batches take as long as a small network's step.
+            self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
+
+    def _take_turns(self, batch: Batch, batch_idx: int) -> None:
         rng = self.step_generator(batch_idx)
         x = self.real(batch, generator=rng)
         k = self.trainer.accumulate_grad_batches
         terms = self.discriminator_terms(x, generator=rng)
+        self.log("loss", terms["loss"].detach(), prog_bar=True, logger=False, batch_size=1)
         self._backward(terms.pop("loss") / k)
         self._note(terms)
         if (batch_idx + 1) % k and not self.trainer.is_last_batch:
@@ -218,13 +228,9 @@ class Adversarial(GenerativeModel):
         self._sums = {}
 
     def on_train_epoch_end(self) -> None:
-        """Log the epoch's means, step the schedules, and say so if the generator learns nothing any more."""
-        means = {f"train/{name}": total / count for name, (total, count) in self._sums.items()}
-        self.log_dict(means, sync_dist=True)
-        self.log("train/generator_steps", self.generator_steps.float(), sync_dist=False)
+        """Step the schedules, and say so if the generator learns nothing any more."""
         self._step_schedules()
-        beaten = self.defeat({name.removeprefix("train/"): float(value) for name, value in means.items()})
-        self._warn_in_a_row("beaten", beaten)
+        self._warn_in_a_row("beaten", self.defeat({k: float(total / n) for k, (total, n) in self._sums.items()}))
 
     def _step_schedules(self) -> None:
         epochs = self.trainer.current_epoch + 1
@@ -268,7 +274,7 @@ class Adversarial(GenerativeModel):
             self._warn_in_a_row("collapsed", self._collapse(float(values["diversity"])))
 
     def _collapse(self, diversity: float) -> str | None:
-        if diversity >= COLLAPSED or int(self.generator_steps) < YOUNG:
+        if not diversity < COLLAPSED or int(self.generator_steps) < YOUNG:  # NaN is no collapse
             return None
         return (
             f"the generator has collapsed: its samples differ from each other by {diversity:.0%} of what data do; let "
