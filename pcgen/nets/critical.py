@@ -5,10 +5,11 @@ Segmentation", CVPR 2017, https://arxiv.org/abs/1612.00593, theorem 2: what the 
 subset of at most F points, F being the number of pooled features.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import maybe_current_level
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import type_before_parametrizations
 
@@ -44,7 +45,7 @@ def slope_of(layer: nn.Module) -> float | None:
     return 0.0 if type(layer) is nn.ReLU else None
 
 
-def is_linear(layer: nn.Module) -> bool:
+def is_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
     """Tell whether this is a linear layer, be its weight parametrised or not, and none that computes otherwise."""
     return type_before_parametrizations(layer) is nn.Linear
 
@@ -69,10 +70,16 @@ def _is_of_one_point(layer: nn.Module) -> bool:
 
 
 def runs_as_written(x: Tensor) -> bool:
-    """Tell whether operations on x happen at once and in float32 or float64, on a CPU or a CUDA device."""
-    # In half precision too many points win alike: which has the gradient would hang on the order of the sums.
-    kind, precise = x.device.type, x.dtype in (torch.float32, torch.float64)
-    return kind in _HELD and precise and not torch.is_autocast_enabled(kind) and not torch.compiler.is_compiling()
+    """Tell whether operations on x happen at once and in float32 or float64, on a CPU or a CUDA device.
+
+    Not so under torch.compile and the transforms of torch.func, where no number can be looked at; and in half precision
+    many points win alike, so that the order of the sums would decide which has the gradient.
+    """
+    if type(x) not in (Tensor, nn.Parameter) or x.dtype not in (torch.float32, torch.float64):
+        return False
+    kind, transformed = x.device.type, maybe_current_level() is not None
+    at_once = not transformed and not torch.compiler.is_compiling()
+    return at_once and kind in _HELD and not torch.is_autocast_enabled(kind)
 
 
 def pays(x: Tensor, layers: nn.Sequential) -> bool:
@@ -102,9 +109,9 @@ def max_over_points(x: Tensor, layers: nn.Sequential) -> Tensor:
     Returns:
         (B, F).
     """
-    steps = _read(layers)
+    steps = read(layers)
     B, N = x.shape[:2]
-    winner = _winners(x, steps) + N * torch.arange(B, device=x.device)[:, None]  # (B, F), rows of all clouds
+    winner = winners(x, steps) + N * torch.arange(B, device=x.device)[:, None]  # (B, F), rows of all clouds
     critical = torch.zeros(B * N, dtype=torch.bool, device=x.device).index_fill_(0, winner.flatten(), True)  # noqa: FBT003
     rows = x.flatten(0, 1).index_select(0, critical.nonzero()[:, 0])  # (R, C), a cloud behind the other
     for step in steps:
@@ -113,7 +120,7 @@ def max_over_points(x: Tensor, layers: nn.Sequential) -> Tensor:
     return rows.gather(0, place[winner])
 
 
-def _read(layers: nn.Sequential) -> list[Step]:
+def read(layers: nn.Sequential) -> list[Step]:
     """Read every weight once: a parametrised one (spectral normalisation) may move at each reading."""
     steps: list[Step] = []
     for layer in layers:
@@ -140,8 +147,9 @@ def _folded(step: Step, norm: nn.BatchNorm1d | nn.SyncBatchNorm) -> Step:
 
 
 @torch.no_grad()
-def _winners(x: Tensor, steps: list[Step]) -> Tensor:
+def winners(x: Tensor, steps: list[Step]) -> Tensor:
     """Give the point with the largest value of each feature, the first of equals: (B, N, C) -> (B, F)."""
+    x, steps = x.detach(), [Step(W.detach(), bias.detach(), slope) for W, bias, slope in steps]  # of every derivative
     N, widest = x.shape[1], max(len(step.weight) for step in steps)
     clouds = max(1, _HELD[x.device.type] // (N * widest))
     # Two buffers in turn: new memory for every product would cost a CPU half as much again as the product.

@@ -89,7 +89,7 @@ def test_parts_of_the_batch_and_either_search_find_the_same_winners(monkeypatch,
     values = net.layers(x.flatten(0, 1)).unflatten(0, x.shape[:2])
     monkeypatch.setitem(critical._HELD, "cpu", held)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert torch.equal(critical._winners(x, critical._read(net.layers)), values.argmax(1))
+    assert torch.equal(critical.winners(x, critical.read(net.layers)), values.argmax(1))
 
 
 def test_not_a_number_stays_visible():
@@ -152,6 +152,22 @@ def test_it_is_taken_where_it_pays_and_nothing_couples_the_points(passes):
     assert not passes
     frozen(x.requires_grad_())  # a generator learns from a fixed critic
     assert len(passes) == 1
+
+
+def test_transforms_and_forward_derivatives_go_the_plain_way():
+    net, x = network(), torch.randn(3, 200, 3, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(net(x.requires_grad_()).sum(), x)
+    x = x.detach()
+    torch.testing.assert_close(torch.func.grad(lambda x: net(x).sum())(x), expected)
+    one_by_one = torch.vmap(torch.func.grad(lambda cloud: net(cloud[None]).sum()))(x)
+    torch.testing.assert_close(one_by_one, expected)
+    toward = torch.randn_like(x)
+    _, change = torch.func.jvp(net, (x,), (toward,))
+    torch.testing.assert_close(change.sum(), (expected * toward).sum())
+    with torch.autograd.forward_ad.dual_level():
+        y = net(torch.autograd.forward_ad.make_dual(x, toward))
+        change = torch.autograd.forward_ad.unpack_dual(y).tangent
+    torch.testing.assert_close(change.sum(), (expected * toward).sum())
 
 
 def test_an_empty_batch_and_the_input_transform_go_through():
