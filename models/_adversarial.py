@@ -238,10 +238,26 @@ class Adversarial(GenerativeModel):
             scheduler = config.scheduler
             if scheduler.last_epoch >= epochs:  # a checkpoint within this hook's epoch had it already
                 continue
-            if isinstance(scheduler, ReduceLROnPlateau):
-                scheduler.step(self.trainer.callback_metrics[str(config.monitor)])
-            else:
+            if not isinstance(scheduler, ReduceLROnPlateau):
                 scheduler.step()
+            elif (value := self._monitored(scheduler)) is not None:
+                scheduler.step(value)
+
+    def _monitored(self, scheduler: ReduceLROnPlateau) -> float | None:
+        """Give the value that a schedule waits for; None for an epoch resumed after its last step, as Lightning does.
+
+        Raises:
+            ConfigurationError: If nothing of that name is logged.
+        """
+        name, logged = getattr(scheduler, "monitor", "val/loss"), self.trainer.callback_metrics
+        if name in logged:
+            return float(logged[name])
+        if self.trainer.fit_loop.restarting:  # the checkpoint holds no metrics, and there is no step left to log any
+            return None
+        raise ConfigurationError(
+            f"the learning-rate schedule's monitor is {name}, which is not logged: name one of "
+            f"{', '.join(sorted(key for key in logged if '/' in key))}"
+        )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Gather the terms of held-out data beside as many samples, and both for the gauge of collapse."""
@@ -267,8 +283,9 @@ class Adversarial(GenerativeModel):
     def log_evaluation(self, stage: str) -> None:
         """Log the means of `TERMS`, `diversity` and `coverage`, and say so if the samples have collapsed."""
         values = dict(zip(self.TERMS, self.mean_terms.compute(), strict=True)) | self.diversity.compute()
-        self.mean_terms.reset()
-        self.diversity.reset()
+        with torch.inference_mode(mode=False):  # after trainer.validate their states could not be used in a fit
+            self.mean_terms.reset()
+            self.diversity.reset()
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=False)
         if not self.trainer.sanity_checking and stage == "val":
             self._warn_in_a_row("collapsed", self._collapse(float(values["diversity"])))
@@ -293,7 +310,10 @@ class Adversarial(GenerativeModel):
         """Give Lightning the generator's optimizer and the discriminator's, in this order, each with its schedule."""
         generators = self.optimizer(self.generator.parameters())
         discriminators = self.discriminator_optimizer(self.discriminator.parameters())
-        return self.scheduled(generators), self.scheduled(discriminators)  # type: ignore[return-value]  # plain dicts
+        entries = self.scheduled(generators), self.scheduled(discriminators)
+        for entry in entries:
+            entry.get("lr_scheduler", {}).pop("monitor", None)  # Lightning would warn that it leaves that to the model
+        return entries  # type: ignore[return-value]  # plain dicts
 
     def configure_callbacks(self) -> list[Any]:
         """Give no callbacks: this is where Lightning asks for the last time before it looks at the trainer's options.

@@ -44,9 +44,8 @@ def clouds(n=6):
 
 def slope_norms(score, x, h=1e-6):
     """‖∇D(x)‖ (B,) of data (B, 4, 3), by central differences in each coordinate."""
-    slopes = []
-    for step in h * torch.eye(12, dtype=x.dtype).view(12, 1, 4, 3):
-        slopes.append((score(x + step) - score(x - step)) / (2 * h))
+    steps = h * torch.eye(12, dtype=x.dtype).view(12, 1, 4, 3)
+    slopes = [(score(x + step) - score(x - step)) / (2 * h) for step in steps]
     return torch.stack(slopes).norm(dim=0).detach()
 
 

@@ -1,0 +1,74 @@
+"""Adversarial models small enough for a test, and fits of them.
+
+The scripts that tests start in processes of their own import this file too.
+"""
+
+import functools
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+
+from pcgen.datamodules import Shapes
+from pcgen.models import EBGAN, GAN, Autoencoder, LatentGAN
+from pcgen.nets import MLPDecoder, PointNetEncoder
+
+ADVERSARIES = ("GAN", "LatentGAN", "EBGAN")
+ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
+SGD = functools.partial(torch.optim.SGD, lr=0.05)
+
+
+def critic():
+    return PointNetEncoder((8, 16), (8,), batch_norm=False)
+
+
+def adversary(name, *, batch_norm=True, **arguments):
+    """A model of clouds of 16 points, the same for the same torch seed."""
+    generator = functools.partial(MLPDecoder, 4, 16, (12,), batch_norm=batch_norm)
+    arguments = {"optimizer": ADAM} | arguments
+    if name == "GAN":
+        return GAN(generator(), critic(), **arguments)
+    if name == "EBGAN":
+        decoder = MLPDecoder(5, 16, (12,), batch_norm=False)
+        return EBGAN(generator(), critic(), decoder, **({"warmup_steps": 2} | arguments))
+    autoencoder = Autoencoder(PointNetEncoder((8, 16)), MLPDecoder(4, 16, (12,)))
+    return LatentGAN(autoencoder, (8,), (8,), noise_dim=4, **arguments)
+
+
+def clouds(train_size=48, batch_size=8, **arguments):
+    """Clouds of 16 points, six batches of them."""
+    return Shapes(16, train_size, 16, 16, batch_size=batch_size, classes=["chair", "lamp"], **arguments)
+
+
+def quiet_trainer(folder, **options):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    quiet |= {"enable_checkpointing": False, "max_epochs": 1, "num_sanity_val_steps": 0}
+    return Trainer(default_root_dir=folder, **(quiet | options))
+
+
+@pytest.fixture(name="adversary")
+def _adversary():
+    """Builds an adversarial model by name, from torch's seed 0."""
+
+    def build(name, **arguments):
+        torch.manual_seed(0)
+        return adversary(name, **arguments)
+
+    return build
+
+
+@pytest.fixture(name="clouds")
+def _clouds():
+    return clouds
+
+
+@pytest.fixture
+def fit(tmp_path):
+    """Fits a model to the clouds, and gives the trainer."""
+
+    def run(model, data=None, ckpt_path=None, **options):
+        runner = quiet_trainer(tmp_path, **options)
+        runner.fit(model, data or clouds(), ckpt_path=ckpt_path)
+        return runner
+
+    return run
