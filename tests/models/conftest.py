@@ -22,8 +22,9 @@ def critic():
     return PointNetEncoder((8, 16), (8,), batch_norm=False)
 
 
-def adversary(name, *, batch_norm=True, **arguments):
-    """A model of clouds of 16 points, the same for the same torch seed."""
+def adversary(name, *, batch_norm=True, seed=0, **arguments):
+    """A model of clouds of 16 points, from torch's given seed on."""
+    torch.manual_seed(seed)
     generator = functools.partial(MLPDecoder, 4, 16, (12,), batch_norm=batch_norm)
     arguments = {"optimizer": ADAM} | arguments
     if name == "GAN":
@@ -48,13 +49,8 @@ def quiet_trainer(folder, **options):
 
 @pytest.fixture(name="adversary")
 def _adversary():
-    """Builds an adversarial model by name, from torch's seed 0."""
-
-    def build(name, **arguments):
-        torch.manual_seed(0)
-        return adversary(name, **arguments)
-
-    return build
+    """Builds an adversarial model by name."""
+    return adversary
 
 
 @pytest.fixture(name="clouds")
@@ -72,3 +68,8 @@ def fit(tmp_path):
         return runner
 
     return run
+
+
+@pytest.fixture(name="quiet_trainer")
+def _quiet_trainer():
+    return quiet_trainer
