@@ -136,12 +136,12 @@ def compare(points: int, options: argparse.Namespace) -> list[tuple[str, ...]]:
     for _ in range(options.turns):
         for name, critic in ways.items():
             times[name].append(seconds(critic, data))
-    rows = []
+    rows: list[tuple[str, ...]] = [("critic", "update, ms", "of pcgen's", "memory, MiB", "error")]
     for name, own in times.items():
         ratio = statistics.median(a / b for a, b in zip(own, times["pcgen"], strict=True))
         grown = f"{memory(name, options.batch, points):.0f}" if options.memory else "–"
         cells = (f"{1e3 * statistics.median(own):.0f}", f"{ratio:.2f}×", grown, f"{error[name]:.0e}")
-        rows.append((name, str(points), *cells))
+        rows.append((name, *cells))
     return rows
 
 
@@ -159,10 +159,8 @@ def main() -> None:
     options.memory = options.memory and options.device == "cpu"
     torch.set_num_threads(options.threads)
     print(f"{options.threads} threads, torch {torch.__version__}, {options.device}")
-    rows = [("critic", "N", "update, ms", "of pcgen's", "memory, MiB", "error")]
     for points in options.points:
-        rows += compare(points, options)
-    print(table(rows))
+        print(table(compare(points, options)), "\n", flush=True)
 
 
 if __name__ == "__main__":
