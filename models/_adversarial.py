@@ -195,13 +195,14 @@ class Adversarial(GenerativeModel):
         generators, discriminators = self.optimizers()  # type: ignore[misc]  # a list, as there are two
         return generators, discriminators
 
-    def _average_over_processes(self, network: nn.Module) -> None:
-        """Average a player's gradients, and its running statistics, over the processes."""
+    def _average_over_processes(self, player: nn.Module) -> None:
+        """Average a player's gradients over the processes, and the running statistics, which either's turn changes."""
         if self.trainer.world_size == 1:
             return
-        shared = [p.grad for p in network.parameters() if p.grad is not None]
-        shared += [b for b in network.buffers() if b.is_floating_point()]
-        flat = torch.cat([t.flatten().float() for t in shared])
+        shared = [p.grad for p in player.parameters() if p.grad is not None]
+        for network in (self.generator, self.discriminator):
+            shared += [b for b in network.buffers() if b.is_floating_point()]
+        flat = torch.cat([t.flatten().to(torch.promote_types(t.dtype, torch.float32)) for t in shared])
         flat = self.trainer.strategy.reduce(flat, reduce_op="mean")  # type: ignore[assignment]  # as wide as its input
         for tensor, mean in zip(shared, flat.split([t.numel() for t in shared]), strict=True):
             tensor.copy_(mean.view_as(tensor))

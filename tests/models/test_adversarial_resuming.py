@@ -39,7 +39,8 @@ def die(name, folder, pipe):
         callback = cases.Tell(pipe)
     else:
         callback = cases.Die(cases.CASES[name][3])
-    cases.train(conftest.adversary, conftest.quiet_trainer, conftest.clouds, name, folder, [callback], seed=0, epochs=99)
+    tools = conftest.adversary, conftest.quiet_trainer, conftest.clouds
+    cases.train(*tools, name, folder, [callback], seed=0, epochs=99)
 
 for name in cases.CASES:
     out, into = os.pipe()
@@ -146,10 +147,10 @@ def test_a_killed_trainings_checkpoint_loads_and_samples(killed):
     assert int(models[-1].generator_steps) == 3
 
 
-@pytest.mark.parametrize("step", [2, 4, 6, 8])
+@pytest.mark.parametrize("step", [2, 6])
 @pytest.mark.parametrize("name", ["GAN", "LatentGAN", "EBGAN"])
 def test_resuming_from_what_a_validation_saved(name, step, adversary, fit, tmp_path):
-    """Validation comes before the end of an epoch, at which schedules step: so with steps 2, 4 and 6 of six."""
+    """Validation comes before the end of an epoch, at which schedules step: so it does at step 6 of six."""
 
     def run(seed, epochs=2, **options):
         model = adversary(name, seed=seed, lr_scheduler=HALVE, discriminator_steps=2)
