@@ -40,7 +40,7 @@ class LatentGAN(Scoring):
 
     Args:
         autoencoder: Checkpoint (or run's folder) of a model that encodes and decodes, or the model itself. It is
-            frozen and becomes part of this model.
+            frozen and becomes part of this model. Of another latent GAN its autoencoder is taken.
         generator_widths: Width of each hidden layer from noise to code.
         discriminator_widths: Width of each hidden layer from code to score.
         noise_dim: Length of z.
@@ -59,6 +59,7 @@ class LatentGAN(Scoring):
         ConfigurationError: If its model cannot encode and decode.
     """
 
+    autoencoder: GenerativeModel
     code_mean: Tensor
     code_std: Tensor
 
@@ -79,7 +80,9 @@ class LatentGAN(Scoring):
     ) -> None:
         if isinstance(autoencoder, str | Path):
             autoencoder = load(autoencoder)
-            self._init_args["autoencoder"] = autoencoder  # the checkpoint then holds it, instead of a path
+        if isinstance(autoencoder, LatentGAN):
+            autoencoder = autoencoder.autoencoder  # the codes are the same; what it draws them by is not needed
+        self._init_args["autoencoder"] = autoencoder  # the checkpoint then holds it, instead of a path
         Z = _latent_dim(autoencoder)
         super().__init__(
             MLP(noise_dim, generator_widths, Z, batch_norm=False),
