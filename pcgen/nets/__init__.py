@@ -4,6 +4,7 @@ from pcgen.nets.average import ExponentialMovingAverage
 from pcgen.nets.base import Decoder, Encoder
 from pcgen.nets.cnn import CNNDecoder, CNNEncoder
 from pcgen.nets.folding import FoldingDecoder
+from pcgen.nets.initialization import kaiming_initialized
 from pcgen.nets.mlp import MLP, ImageMLPDecoder, ImageMLPEncoder, MLPDecoder, MLPEncoder
 from pcgen.nets.pointnet import PointNetEncoder
 from pcgen.nets.spectral import spectral_normalized, uses_batch_norm
@@ -21,6 +22,7 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "PointNetEncoder",
+    "kaiming_initialized",
     "spectral_normalized",
     "uses_batch_norm",
 ]

@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from pcgen.errors import ConfigurationError
 from pcgen.nets.base import Encoder, check_clouds
 from pcgen.nets.critical import (
     activate_,
@@ -27,7 +28,7 @@ from pcgen.nets.critical import (
 )
 from pcgen.nets.mlp import MLP
 
-Pool = Literal["max", "mean"]
+Pool = Literal["max", "mean", "max+mean"]
 
 
 class PointNetEncoder(Encoder):
@@ -36,7 +37,8 @@ class PointNetEncoder(Encoder):
     Args:
         widths: Width of each per-point layer; the last is the number of pooled features.
         head_widths: Width of each layer after the pool.
-        pool: `max` (the critical points of the shape) or `mean` (its distribution).
+        pool: `max` (the critical points of the shape), `mean` (its distribution), or `max+mean`, both side by side:
+            from a critic's maximum a generator learns where the rim is, and from its mean where most points are.
         input_transform: Learn a 3 × 3 matrix for each cloud that is applied to its points first (T-Net).
         batch_norm: Normalise each layer over the batch (and the points).
         negative_slope: Slope of the activations below zero: 0 is ReLU, critics often use LeakyReLU of 0.2.
@@ -54,11 +56,12 @@ class PointNetEncoder(Encoder):
         negative_slope: float = 0.0,
     ) -> None:
         super().__init__()
-        self.out_features = (*widths, *head_widths)[-1]
+        pooled = widths[-1] * (2 if pool == "max+mean" else 1)
+        self.out_features = (pooled, *head_widths)[-1]
         slope = negative_slope
         self.input_transform = InputTransform(batch_norm=batch_norm, negative_slope=slope) if input_transform else None
         self.points = PointwiseMLP(3, widths, pool, batch_norm=batch_norm, negative_slope=slope)
-        self.head = MLP(widths[-1], head_widths, batch_norm=batch_norm, negative_slope=slope)
+        self.head = MLP(pooled, head_widths, batch_norm=batch_norm, negative_slope=slope)
 
     def forward(self, x: Tensor) -> Tensor:
         """Give the features (B, F) of clouds (B, N, 3)."""
@@ -70,12 +73,14 @@ class PointNetEncoder(Encoder):
 
 
 class PointwiseMLP(nn.Module):
-    """The same MLP for every point, then a pool over the points: (B, N, C) -> (B, F)."""
+    """The same MLP for every point, then a pool over the points: (B, N, C) -> (B, F), or (B, 2F) of two pools."""
 
     def __init__(
         self, in_features: int, widths: Sequence[int], pool: Pool, *, batch_norm: bool, negative_slope: float = 0.0
     ) -> None:
         super().__init__()
+        if pool not in ("max", "mean", "max+mean"):
+            raise ConfigurationError(f'pool is {pool!r}; choose "max", "mean" or "max+mean"')
         self.pool = pool
         self.layers = MLP(in_features, widths, batch_norm=batch_norm, negative_slope=negative_slope)
 
@@ -88,7 +93,8 @@ class PointwiseMLP(nn.Module):
         last = self._last_layer(x)
         if last is None:
             h: Tensor = self.layers(rows).unflatten(0, x.shape[:2])  # (B, N, F)
-            return h.mean(1) if self.pool == "mean" else _largest(h)
+            pools = {"max": _largest, "mean": lambda h: h.mean(1)}
+            return torch.cat([pools[name](h) for name in self.pool.split("+")], 1)
         for layer in list(self.layers)[:-3]:
             rows = layer(rows)
         return max_pooled_layer(rows.unflatten(0, x.shape[:2]), *last)
