@@ -192,8 +192,9 @@ class Adversarial(GenerativeModel):
             self.average.update(self.generator)
 
     def _players(self) -> tuple[LightningOptimizer, LightningOptimizer]:
-        generators, discriminators = self.optimizers()  # type: ignore[misc]  # a list, as there are two
-        return generators, discriminators
+        both = self.optimizers()
+        assert isinstance(both, list)
+        return both[0], both[1]
 
     def _average_over_processes(self, player: nn.Module) -> None:
         """Average a player's gradients over the processes, and the running statistics, which either's turn changes."""
@@ -203,7 +204,7 @@ class Adversarial(GenerativeModel):
         for network in (self.generator, self.discriminator):
             shared += [b for b in network.buffers() if b.is_floating_point()]
         flat = torch.cat([t.flatten().to(torch.promote_types(t.dtype, torch.float32)) for t in shared])
-        flat = self.trainer.strategy.reduce(flat, reduce_op="mean")  # type: ignore[assignment]  # as wide as its input
+        flat = self.trainer.strategy.reduce(flat, reduce_op="mean")
         for tensor, mean in zip(shared, flat.split([t.numel() for t in shared]), strict=True):
             tensor.copy_(mean.view_as(tensor))
 
@@ -211,9 +212,12 @@ class Adversarial(GenerativeModel):
         """Note the norm of a player's gradient and clip it, as the trainer was told to."""
         player = "generator" if optimizer is self._players()[0].optimizer else "discriminator"
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        # A fused optimizer takes the loss scale out itself: until then the gradients are too large by it.
-        if not getattr(optimizer, "_step_supports_amp_scaling", False) or self.trainer.precision != "16-mixed":
-            self._note({f"{player}_gradient_norm": torch.nn.utils.get_total_norm(gradients)})
+        norm = torch.nn.utils.get_total_norm(gradients)
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        # A fused optimizer takes the loss scale out itself: until then the gradients are too large by it. And where
+        # they are too large for half precision, the step is left out and the scale made smaller.
+        if not scaled or (norm.isfinite() and not getattr(optimizer, "_step_supports_amp_scaling", False)):
+            self._note({f"{player}_gradient_norm": norm})
         clip_val, algorithm = self.trainer.gradient_clip_val, self.trainer.gradient_clip_algorithm
         self.configure_gradient_clipping(optimizer, clip_val, algorithm)
 
@@ -329,7 +333,7 @@ class Adversarial(GenerativeModel):
         """Take the optimisation over.
 
         Raises:
-            ConfigurationError: If the strategy shards the model.
+            ConfigurationError: If the strategy shards the model, or a callback would never save it.
         """
         super().setup(stage)
         self.automatic_optimization = False
@@ -338,6 +342,12 @@ class Adversarial(GenerativeModel):
             raise ConfigurationError(
                 f"{type(strategy).__name__} shards models, and {type(self).__name__} averages whole gradients: set "
                 "trainer.strategy to ddp"
+            )
+        by_time = [c for c in self.trainer.checkpoint_callbacks if getattr(c, "_train_time_interval", None)]
+        if by_time and stage == "fit":
+            raise ConfigurationError(
+                f"{type(by_time[0]).__name__} has a train_time_interval, by which Lightning never saves a model of two "
+                f"optimizers, such as {type(self).__name__}: give every_n_train_steps instead"
             )
         # A remedy for a model of Lightning's own tests, told to everybody who saves every so many steps.
         warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")

@@ -28,6 +28,7 @@ class Scoring(Adversarial):
     """An adversarial model whose discriminator gives a score, large for what it takes for data."""
 
     TERMS = ("discriminator_loss", "generator_loss", "accuracy_real", "accuracy_fake")
+    discriminator: Scorer
 
     def __init__(
         self,

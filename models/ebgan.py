@@ -77,6 +77,7 @@ class EBGAN(SamplingByNoise):
     """
 
     TERMS = ("discriminator_loss", "generator_loss", "energy_real", "energy_fake", "hinge_share")
+    discriminator: EnergyAutoencoder
     margin: Tensor
     warmup_energy: Tensor
 
@@ -169,7 +170,7 @@ class EBGAN(SamplingByNoise):
 
     def _learn_margin(self, energy: Tensor) -> None:
         """Follow the data's energy through the warm-up; the margin is a multiple of it, unless it is given."""
-        energy = self.trainer.strategy.reduce(energy, reduce_op="mean")  # type: ignore[assignment]  # a tensor, as given
+        energy = self.trainer.strategy.reduce(energy, reduce_op="mean")
         before = self.warmup_energy.to(energy.dtype)
         self.warmup_energy.copy_(torch.where(before == 0, energy, before.lerp(energy, 0.1)))
         if self.fixed_margin is None:

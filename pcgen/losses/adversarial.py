@@ -146,7 +146,7 @@ class WassersteinLoss(AdversarialLoss):
         if self.gradient_penalty == 0:
             return real.new_zeros(())
         u = torch.rand(len(real), generator=generator).to(real).view(-1, *[1] * (real.ndim - 1))
-        norm = _gradient(score, fake.lerp(real, u)).norm(dim=1)  # (B,)
+        norm: Tensor = _gradient(score, fake.lerp(real, u)).norm(dim=1)  # (B,)
         return self.gradient_penalty * (norm - 1).square().mean()
 
     def threshold(self, real: Tensor, fake: Tensor) -> Tensor:
@@ -170,7 +170,9 @@ def pulling_away(codes: Tensor) -> Tensor:
     """
     B = len(codes)
     if B < 2:
-        raise DataError(f"a batch of {B} has no pairs to pull apart: set batch_size to 2 or more")
+        raise DataError(
+            f"a batch of {B} has no pairs to pull apart: set batch_size to 2 or more, and drop_last if it is the last one"
+        )
     unit = F.normalize(codes, dim=1)
     # The diagonal is left out, not subtracted as B: a code of length 0 has no direction and no 1 there.
     squares = (unit @ unit.T).square()

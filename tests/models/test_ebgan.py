@@ -97,7 +97,7 @@ def test_pulling_away_is_the_generators_alone(ready):
 
 
 def test_a_batch_of_one_has_no_pairs(ready):
-    with pytest.raises(DataError, match="set batch_size to 2 or more"):
+    with pytest.raises(DataError, match="set batch_size to 2 or more, and drop_last"):
         ready().generator_terms(1)
 
 

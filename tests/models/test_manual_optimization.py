@@ -1,5 +1,6 @@
 """What a user of Lightning's trainer gets from the models that optimise by hand: the same as from any other."""
 
+import datetime
 import functools
 import math
 
@@ -8,6 +9,7 @@ import torch
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import ReduceLROnPlateau
+from pytorch_lightning.plugins import MixedPrecision
 from pytorch_lightning.strategies import FSDPStrategy, SingleDeviceStrategy
 
 from pcgen.errors import ConfigurationError
@@ -195,6 +197,33 @@ def test_double_precision_trains(name, adversary, fit):
     assert torch.isfinite(flat(model)).all()
 
 
+def on_scaled_half_precision():
+    """float16 with a loss scale, as on a GPU, on the CPU."""
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**12))
+
+
+@pytest.mark.parametrize("name", ["GAN", "LatentGAN"])
+def test_clipping_and_norms_are_of_gradients_without_the_loss_scale(name, adversary, fit):
+    logged = []
+    for plugins in (None, on_scaled_half_precision()):
+        runner = fit(adversary(name), max_steps=2, limit_val_batches=0, plugins=plugins, gradient_clip_val=0.01)
+        logged.append({key: value.item() for key, value in runner.callback_metrics.items() if "norm" in key})
+        assert all(value > 0.1 for value in logged[-1].values())
+    assert logged[1] == pytest.approx(logged[0], rel=2e-2)
+
+
+def test_a_step_that_overflows_is_left_out_of_the_mean_norm(adversary, fit):
+    """The EBGAN's sums of squares, times the loss scale, are too large for half precision at first."""
+    model = adversary("EBGAN", warmup_steps=0, margin=5.0)
+    plugin = on_scaled_half_precision()
+    runner = fit(model, plugins=plugin, limit_val_batches=0, max_epochs=4)
+    assert plugin.scaler.get_scale() < 2**12
+    norms = [value for key, value in runner.callback_metrics.items() if "norm" in key]
+    assert len(norms) == 2
+    assert all(0 < norm < math.inf for norm in norms)
+    assert torch.isfinite(flat(model)).all()
+
+
 # ── schedules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -245,6 +274,12 @@ def test_fit_validate_test_and_fit_again(name, adversary, clouds, fit):
     again = fit(model, data, accumulate_grad_batches=2, gradient_clip_val=1.0)  # another trainer, with other options
     assert again.global_step == 3
     assert model.generator_steps == {"GAN": 15, "LatentGAN": 15, "EBGAN": 4 + 6 + 1}[name]
+
+
+def test_a_checkpoint_that_would_never_be_written_is_refused(adversary, fit, tmp_path):
+    saver = ModelCheckpoint(tmp_path, train_time_interval=datetime.timedelta(minutes=5))
+    with pytest.raises(ConfigurationError, match="train_time_interval.*GAN: give every_n_train_steps"):
+        fit(adversary("GAN"), enable_checkpointing=True, callbacks=[saver])
 
 
 def test_strategies_that_shard_are_refused(adversary):
