@@ -171,7 +171,8 @@ def pulling_away(codes: Tensor) -> Tensor:
     B = len(codes)
     if B < 2:
         raise DataError(
-            f"a batch of {B} has no pairs to pull apart: set batch_size to 2 or more, and drop_last if it is the last one"
+            f"a batch of {B} has no pairs to pull apart: set batch_size to 2 or more, and drop_last if only the last "
+            "batch is so small"
         )
     unit = F.normalize(codes, dim=1)
     # The diagonal is left out, not subtracted as B: a code of length 0 has no direction and no 1 there.

@@ -1,6 +1,6 @@
 """What a user of Lightning's trainer gets from the models that optimise by hand: the same as from any other."""
 
-import datetime
+import datetime as dt
 import functools
 import math
 
@@ -277,8 +277,8 @@ def test_fit_validate_test_and_fit_again(name, adversary, clouds, fit):
 
 
 def test_a_checkpoint_that_would_never_be_written_is_refused(adversary, fit, tmp_path):
-    saver = ModelCheckpoint(tmp_path, train_time_interval=datetime.timedelta(minutes=5))
-    with pytest.raises(ConfigurationError, match="train_time_interval.*GAN: give every_n_train_steps"):
+    saver = ModelCheckpoint(tmp_path, train_time_interval=dt.timedelta(minutes=5))
+    with pytest.raises(ConfigurationError, match=r"train_time_interval.*GAN: give every_n_train_steps"):
         fit(adversary("GAN"), enable_checkpointing=True, callbacks=[saver])
 
 
