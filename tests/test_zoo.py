@@ -323,6 +323,8 @@ def test_every_config_parses_builds_and_takes_a_step(config, tmp_path, monkeypat
         options = ["--data.batch_size=4"]
     else:
         options = SHRINK.get(kind) or [f"--data.path={_make_clouds(tmp_path, content)}", "--data.batch_size=4"]
+    if content["model"]["class_path"] == "LatentGAN":
+        options.append(f"--model.autoencoder={_make_autoencoder(tmp_path, kind, content)}")
     words = ["fit", "--config", str(config), *options, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"]
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="no picture")  # in a training that is a warning; here it is a fault
@@ -331,12 +333,27 @@ def test_every_config_parses_builds_and_takes_a_step(config, tmp_path, monkeypat
     assert config.read_text().startswith("# ")
 
 
+def _make_autoencoder(folder, kind, content):
+    """The checkpoint of a small autoencoder of a config's data."""
+    if kind == "MNIST":
+        model = Autoencoder(ImageMLPEncoder(widths=(8,)), ImageMLPDecoder(4, widths=(8,)), SquaredErrorReconstruction())
+    else:
+        num_points = content["data"]["init_args"]["num_points"]
+        model = Autoencoder(PointNetEncoder((8, 16)), MLPDecoder(4, num_points, (16,)))
+    runner = trainer(folder)
+    runner.strategy.connect(model)
+    runner.save_checkpoint(folder / "autoencoder.ckpt")
+    return folder / "autoencoder.ckpt"
+
+
 def _make_clouds(folder, content):
     """An HDF5 file with what the config asks for, made of random boxes."""
     from pcgen.io import CloudSet, write_clouds
 
     number = content["model"]["init_args"].get("num_classes", 1)
-    classes = tuple(content["data"]["init_args"].get("classes") or [f"class {i}" for i in range(number)])
+    arguments = [callback.get("init_args", {}) for callback in content["trainer"]["callbacks"]]
+    foreign = [name for given in arguments for name in given.get("foreign", ())]
+    classes = (*(content["data"]["init_args"].get("classes") or [f"class {i}" for i in range(number)]), *foreign)
     rng = np.random.default_rng(0)
     K, N = 24 * len(classes), 2048
     points = rng.random((K, N, 3)) * rng.uniform(0.5, 1.5, (K, 1, 3))
