@@ -234,16 +234,20 @@ def mmd2(x, y, width=0.3):
 
 def test_it_learns_how_codes_are_distributed(fit):
     torch.manual_seed(0)
-    adam = functools.partial(torch.optim.Adam, lr=2e-3, betas=(0.0, 0.99))
+    adam = functools.partial(torch.optim.Adam, betas=(0.0, 0.99))
     model = LatentGAN(
-        Plane(), (64, 64), (64, 64), 4, NonSaturatingLoss(0.5), noise_scale=1.0, ema_decay=0.99, optimizer=adam
+        *(Plane(), (64, 64), (64, 64), 4, NonSaturatingLoss(0.1)),
+        noise_scale=1.0,
+        ema_decay=0.99,
+        optimizer=functools.partial(adam, lr=2e-3),
+        discriminator_optimizer=functools.partial(adam, lr=1e-2),
     )
     data = Ring()
     points = data.take("train").x[:500, 0, :2]
     fit(model, data, max_steps=1, limit_val_batches=0)  # after this the mean and the spread are right
     before = model.prior(500, generator=seeded())
     fit(model, data, max_epochs=20, limit_val_batches=0)
-    after = model.prior(500, generator=seeded())
-    assert mmd2(after, points) < 0.1 * mmd2(before, points)
-    radius = (after - torch.tensor([5.0, -2.0])).norm(dim=1)
-    assert (radius - 1).abs().mean() < 0.25  # a normal distribution of the same moments has 0.4
+    learned = mmd2(model.prior(500, generator=seeded()), points)
+    normal = points.mean(0) + points.std(0) * torch.randn(500, 2, generator=seeded())
+    assert learned < 0.1 * mmd2(before, points)
+    assert learned < 0.6 * mmd2(normal, points)  # the ring's hole, which mean and covariance know nothing of
