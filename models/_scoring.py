@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pcgen.errors import ConfigurationError
 from pcgen.losses import AdversarialLoss, NonSaturatingLoss
 from pcgen.models._adversarial import CERTAIN, Adversarial
-from pcgen.nets import kaiming_initialized, spectral_normalized, uses_batch_norm
+from pcgen.nets import spectral_normalized, uses_batch_norm
 
 
 class Scorer(nn.Module):
@@ -39,8 +39,6 @@ class Scoring(Adversarial):
         spectral_norm: bool,
         **arguments: Any,
     ) -> None:
-        if not uses_batch_norm(discriminator):
-            kaiming_initialized(discriminator)
         if spectral_norm:
             spectral_normalized(discriminator)
         super().__init__(generator, discriminator, **arguments)

@@ -11,6 +11,7 @@ Where it differs, and why:
 
 - Which game is played is an argument: the non-saturating one, Wasserstein with a gradient penalty, or hinges.
 - Samples come from an exponential moving average of the generator, which wanders less than the generator itself.
+- A discriminator without batch normalisation begins with He's weights: with PyTorch's its score is nearly a constant.
 - Images are sigmoids of what the generator gives, in [0, 1] as data are.
 """
 
@@ -21,7 +22,7 @@ from pcgen.base import OptimizerFactory, SchedulerFactory, in_chunks, verb
 from pcgen.losses import AdversarialLoss
 from pcgen.models._adversarial import SamplingByNoise
 from pcgen.models._scoring import Scorer, Scoring
-from pcgen.nets import Decoder, Encoder, MLPDecoder, PointNetEncoder
+from pcgen.nets import Decoder, Encoder, MLPDecoder, PointNetEncoder, kaiming_initialized, uses_batch_norm
 
 
 class GAN(Scoring, SamplingByNoise):
@@ -31,7 +32,8 @@ class GAN(Scoring, SamplingByNoise):
         generator: Codes (B, Z) to data; by default the r-GAN's perceptron, 64-128-512-1024 to 2048 points. Its
             `latent_dim` is the noise's Z.
         discriminator: Data (B, …) to features; by default the r-GAN's PointNet, 64-128-256-256-512, max, 128-64. The
-            layer from there to the score belongs to the model. For clouds it should not see the points' order.
+            layer from there to the score belongs to the model. For clouds it should not see the points' order. One
+            without batch normalisation gets new weights: see `pcgen.nets.kaiming_initialized`.
         loss: The game: NonSaturatingLoss by default, WassersteinLoss or HingeLoss.
         discriminator_steps: Steps of the discriminator, one a batch, to one of the generator; 5 is usual for
             Wasserstein.
@@ -57,9 +59,12 @@ class GAN(Scoring, SamplingByNoise):
         lr_scheduler: SchedulerFactory | None = None,
     ) -> None:
         features = discriminator or PointNetEncoder((64, 128, 256, 256, 512), (128, 64), batch_norm=False)
+        scorer = Scorer(features, features.out_features)
+        if not uses_batch_norm(features):
+            kaiming_initialized(scorer)
         super().__init__(
             generator or MLPDecoder(128, 2048, (64, 128, 512, 1024), batch_norm=False),
-            Scorer(features, features.out_features),
+            scorer,
             loss=loss,
             spectral_norm=spectral_norm,
             noise_scale=noise_scale,
