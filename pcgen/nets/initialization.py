@@ -9,7 +9,8 @@ def kaiming_initialized(module: nn.Module) -> nn.Module:
     """Draw every weight inside anew so that each layer hands on what varies in its input as strongly as it came.
 
     Normal with variance 2 / fan_in, biases zero. PyTorch's own start is √6 times smaller: without normalisation each
-    layer shrinks what it gets, and a deep critic begins as a constant that learns slowly.
+    layer shrinks what it gets, and a deep critic begins as a constant that learns slowly. A layer of zeros is meant to
+    begin so (the last one of a PointNet's input transform) and stays as it is.
 
     Reference: K. He, X. Zhang, S. Ren, J. Sun, "Delving Deep into Rectifiers", ICCV 2015,
     https://arxiv.org/abs/1502.01852.
@@ -21,7 +22,7 @@ def kaiming_initialized(module: nn.Module) -> nn.Module:
         The module.
     """
     for layer in module.modules():
-        if isinstance(layer, LAYERS):
+        if isinstance(layer, LAYERS) and (layer.weight.is_meta or layer.weight.any()):
             nn.init.kaiming_normal_(layer.weight)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
