@@ -141,14 +141,12 @@ class Adversarial(GenerativeModel):
     # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Take the discriminator's turn, and the generator's when that is due."""
+        """Take the discriminator's turn, and the generator's when that is due; an epoch's last steps the schedules."""
         self._take_turns(batch, batch_idx)
-        trainer = self.trainer
-        if trainer.is_last_batch or trainer.global_step == trainer.max_steps:
-            means = {f"train/{name}": total / count for name, (total, count) in self._sums.items()}
-            means["train/generator_steps"] = self.generator_steps.float()
-            # Once an epoch: Lightning's means over batches take as long as a small network's step.
-            self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
+        if self.trainer.is_last_batch:  # before any callback saves the epoch as done
+            self._step_schedules()
+        if self._ends_epoch():
+            self._log_means()
 
     def _take_turns(self, batch: Batch, batch_idx: int) -> None:
         rng = self.step_generator(batch_idx)
@@ -226,26 +224,43 @@ class Adversarial(GenerativeModel):
     def _note(self, terms: dict[str, Tensor]) -> None:
         for name, value in terms.items():
             total, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = (total + value.detach(), count + 1)
+            self._sums[name] = (total + value.detach().float(), count + 1)  # in half precision a long sum stands still
+
+    def _log_means(self) -> None:
+        means = {f"train/{name}": total / count for name, (total, count) in self._sums.items()}
+        means["train/generator_steps"] = self.generator_steps.float()
+        # Once an epoch: Lightning's means over batches take as long as a small network's step.
+        self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
+
+    def _ends_epoch(self) -> bool:
+        """Say whether this batch is known to be the epoch's last, so that all callbacks find its means logged."""
+        return self.trainer.is_last_batch or self.trainer.global_step == self.trainer.max_steps
 
     def on_train_epoch_start(self) -> None:
         """Begin the epoch's means."""
         self._sums = {}
 
     def on_train_epoch_end(self) -> None:
-        """Step the schedules, and say so if the generator learns nothing any more."""
-        self._step_schedules()
+        """Step schedules that wait for progress, and say so if the generator learns nothing any more."""
+        if not self._ends_epoch():  # a callback has stopped the training: those that monitor are yet to come
+            self._log_means()
+        if self.trainer.is_last_batch:
+            self._step_plateaus()
         self._warn_in_a_row("beaten", self.defeat({k: float(total / n) for k, (total, n) in self._sums.items()}))
 
     def _step_schedules(self) -> None:
+        for config in self.trainer.lr_scheduler_configs:
+            if not isinstance(config.scheduler, ReduceLROnPlateau):
+                config.scheduler.step()
+
+    def _step_plateaus(self) -> None:
         epochs = self.trainer.current_epoch + 1
         for config in self.trainer.lr_scheduler_configs:
             scheduler = config.scheduler
-            if scheduler.last_epoch >= epochs:  # a checkpoint within this hook's epoch had it already
+            # A checkpoint within this hook's epoch had it already.
+            if not isinstance(scheduler, ReduceLROnPlateau) or scheduler.last_epoch >= epochs:
                 continue
-            if not isinstance(scheduler, ReduceLROnPlateau):
-                scheduler.step()
-            elif (value := self._monitored(scheduler)) is not None:
+            if (value := self._monitored(scheduler)) is not None:
                 scheduler.step(value)
 
     def _monitored(self, scheduler: ReduceLROnPlateau) -> float | None:
@@ -276,6 +291,10 @@ class Adversarial(GenerativeModel):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Do as in validation, on the test split."""
         self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 -- Lightning's signature
+        """Reconstruct a batch, if the model can."""
+        return self.reconstruct(batch.x)
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over the data and the gauge."""
@@ -333,7 +352,8 @@ class Adversarial(GenerativeModel):
         """Take the optimisation over.
 
         Raises:
-            ConfigurationError: If the strategy shards the model, or a callback would never save it.
+            ConfigurationError: If the strategy shards the model, the precision is too coarse for an average, or a
+                callback would never save it.
         """
         super().setup(stage)
         self.automatic_optimization = False
@@ -342,6 +362,11 @@ class Adversarial(GenerativeModel):
             raise ConfigurationError(
                 f"{type(strategy).__name__} shards models, and {type(self).__name__} averages whole gradients: set "
                 "trainer.strategy to ddp"
+            )
+        if stage == "fit" and self.average is not None and self.trainer.precision in ("16-true", "bf16-true"):
+            raise ConfigurationError(
+                f"trainer.precision is {self.trainer.precision}, in which an average of decay {self.average.decay:g} "
+                "soon stands still: set it to 16-mixed or bf16-mixed, or the model's ema_decay to null"
             )
         by_time = [c for c in self.trainer.checkpoint_callbacks if getattr(c, "_train_time_interval", None)]
         if by_time and stage == "fit":

@@ -182,7 +182,7 @@ class EBGAN(SamplingByNoise):
 
     def defeat(self, means: dict[str, float]) -> str | None:
         """Say so if no sample's hinge is active any more."""
-        if means.get("hinge_share", 1.0) > 0:
+        if means.get("hinge_share", 1.0) > 0 or not means["energy_fake"] > 0:  # NaN is no victory
             return None
         return (
             f"the discriminator wins outright: every sample's energy is above the margin of {float(self.margin):.4g} "
