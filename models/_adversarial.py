@@ -249,9 +249,11 @@ class Adversarial(GenerativeModel):
         self._warn_in_a_row("beaten", self.defeat({k: float(total / n) for k, (total, n) in self._sums.items()}))
 
     def _step_schedules(self) -> None:
-        for config in self.trainer.lr_scheduler_configs:
-            if not isinstance(config.scheduler, ReduceLROnPlateau):
-                config.scheduler.step()
+        with warnings.catch_warnings():  # of an optimizer that has not stepped yet: a generator may wait for epochs
+            warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+            for config in self.trainer.lr_scheduler_configs:
+                if not isinstance(config.scheduler, ReduceLROnPlateau):
+                    config.scheduler.step()
 
     def _step_plateaus(self) -> None:
         epochs = self.trainer.current_epoch + 1

@@ -142,9 +142,26 @@ class LatentGAN(Scoring):
     # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def setup(self, stage: str) -> None:
-        """Spare the user Lightning's warning of modules in evaluation mode: the autoencoder is meant to be."""
+        """Say so if the data are not normalised as the autoencoder's were.
+
+        And spare the user Lightning's warning of modules in evaluation mode: the autoencoder is meant to be.
+        """
         super().setup(stage)
         warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+        if stage == "fit" and self.trainer.is_global_zero:
+            self._compare_normalizations()
+
+    def _compare_normalizations(self) -> None:
+        learned, given = ((model.data_info or {}).get("normalization") for model in (self.autoencoder, self))
+        if not learned or not given or learned == given:
+            return
+        differ = [name for name in learned if given.get(name) != learned[name]]
+        wrong = ", ".join(f"{name} {given.get(name)} instead of {learned[name]}" for name in differ)
+        warnings.warn(
+            f"the data are normalised otherwise than those that the autoencoder knows ({wrong}), so their "
+            "codes mean little: give the data the arguments of its training",
+            stacklevel=3,
+        )
 
     def on_fit_start(self) -> None:
         """Encode the training data.

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from pcgen.base import Batch
 from pcgen.errors import ConfigurationError, UnsupportedOperationError
+from pcgen.models import LatentGAN
 
 HALVE = functools.partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
 
@@ -50,6 +51,12 @@ def test_an_unfinished_epoch_does_not_step_the_schedules(options, adversary, fit
     assert rates(runner) == [1e-3] * 2
 
 
+def test_a_generator_that_waits_for_epochs_is_no_cause_for_a_warning(adversary, fit, recwarn):
+    runner = fit(adversary("EBGAN", lr_scheduler=HALVE, warmup_steps=8), max_epochs=2)
+    assert rates(runner) == [2.5e-4] * 2
+    assert not [str(w.message) for w in recwarn if "lr_scheduler" in str(w.message)]
+
+
 def test_a_callback_may_wait_for_the_means_of_an_epoch_that_another_stopped(adversary, fit, tmp_path):
     saver = ModelCheckpoint(tmp_path, monitor="train/discriminator_loss")
     runner = fit(adversary("GAN"), enable_checkpointing=True, callbacks=[StopAfter(3), saver])
@@ -73,6 +80,17 @@ def test_data_without_a_length_in_epochs_of_so_many_batches(adversary, quiet_tra
     assert runner.global_step == model.generator_steps == 4  # three batches and two, twice
     assert rates(runner) == [2.5e-4] * 2
     assert runner.callback_metrics["train/generator_steps"] == 4
+
+
+@pytest.mark.parametrize(("scope", "told"), [("none", 0), ("shape", 1)])
+def test_a_latent_gan_tells_of_data_normalised_otherwise(scope, told, adversary, clouds, fit, recwarn):
+    model = adversary("LatentGAN")
+    fit(model.autoencoder.requires_grad_(), clouds())
+    recwarn.clear()
+    fit(LatentGAN(model.autoencoder, (8,), (8,), noise_dim=4), clouds(scope=scope))
+    texts = [str(w.message) for w in recwarn if "normalised otherwise" in str(w.message)]
+    assert len(texts) == told
+    assert all("scope shape instead of none" in text for text in texts)
 
 
 @pytest.mark.parametrize("name", ["LatentGAN", "EBGAN"])
