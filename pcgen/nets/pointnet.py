@@ -93,8 +93,8 @@ class PointwiseMLP(nn.Module):
         last = self._last_layer(x)
         if last is None:
             h: Tensor = self.layers(rows).unflatten(0, x.shape[:2])  # (B, N, F)
-            pools = {"max": _largest, "mean": lambda h: h.mean(1)}
-            return torch.cat([pools[name](h) for name in self.pool.split("+")], 1)
+            pooled = [_largest(h) if name == "max" else h.mean(1) for name in self.pool.split("+")]
+            return torch.cat(pooled, 1)
         for layer in list(self.layers)[:-3]:
             rows = layer(rows)
         return max_pooled_layer(rows.unflatten(0, x.shape[:2]), *last)
