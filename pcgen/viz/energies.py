@@ -147,9 +147,10 @@ def _dress(axes: Any, edges: Floats, scale: str, *, last: bool) -> None:
     if scale == "linear":
         axes.locator_params(axis="x", nbins=7)
     elif edges[-1] / edges[0] < 1e3:  # powers of ten alone would leave the axis nearly bare
-        from matplotlib.ticker import LogLocator
+        from matplotlib.ticker import LogLocator, NullFormatter
 
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())  # within one decade it would write 3 × 10⁰ between them
         axes.xaxis.set_major_formatter("{x:g}")
 
 
