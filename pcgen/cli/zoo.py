@@ -3,21 +3,23 @@
 import argparse
 import importlib
 import inspect
+import re
 from importlib import resources
+from itertools import takewhile
 
 from pcgen.cli.common import is_abstract
 
-# room -> package and the base of what is listed
+# room -> package and the bases of what is listed
 ROOMS = {
-    "models": ("pcgen.models", "GenerativeModel"),
-    "datamodules": ("pcgen.datamodules", "DataModule"),
-    "augmentations": ("pcgen.datamodules", "Augmentation"),
-    "callbacks": ("pcgen.callbacks", "Callback"),
-    "networks": ("pcgen.nets", "Module"),
-    "losses": ("pcgen.losses", "Reconstruction"),
-    "schedules": ("pcgen.losses", "Schedule"),
-    "kernels": ("pcgen.ops", "RecordedKernel"),
-    "corruptions": ("pcgen.corruptions", "Corruption"),
+    "models": ("pcgen.models", ("GenerativeModel",)),
+    "datamodules": ("pcgen.datamodules", ("DataModule",)),
+    "augmentations": ("pcgen.datamodules", ("Augmentation",)),
+    "callbacks": ("pcgen.callbacks", ("Callback",)),
+    "networks": ("pcgen.nets", ("Recorded",)),
+    "losses": ("pcgen.losses", ("Reconstruction", "AdversarialLoss")),
+    "schedules": ("pcgen.losses", ("Schedule",)),
+    "kernels": ("pcgen.ops", ("RecordedKernel",)),
+    "corruptions": ("pcgen.corruptions", ("Corruption",)),
 }
 
 
@@ -41,12 +43,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _classes(package: str, base: str) -> list[tuple[str, str, str]]:
-    """Public concrete classes of a package that derive from a base: name, first line of the docstring, verbs."""
+def _classes(package: str, bases: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """Public concrete classes of a package that derive from one of the bases: name, first line of docstring, verbs."""
     module = importlib.import_module(package)
     found = [(name, getattr(module, name)) for name in module.__all__]
     concrete = [(n, c) for n, c in found if inspect.isclass(c) and not is_abstract(c)]
-    concrete = [(n, c) for n, c in concrete if base in {each.__name__ for each in c.__mro__}]
+    concrete = [(n, c) for n, c in concrete if {each.__name__ for each in c.__mro__}.intersection(bases)]
     return [(n, (inspect.getdoc(c) or "").split("\n")[0], _verbs(c)) for n, c in concrete]
 
 
@@ -58,6 +60,12 @@ def _verbs(cls: type) -> str:
 
 
 def _configs() -> list[tuple[str, str, str]]:
-    """Shipped configs with the comment on their first line."""
+    """Shipped configs with the first sentence of the comment that each begins with."""
     files = [f for f in resources.files("pcgen.configs").iterdir() if f.name.endswith(".yaml")]
-    return [(f.name, f.read_text().split("\n", 1)[0].lstrip("# "), "") for f in files]
+    return [(f.name, _first_sentence(f.read_text(encoding="utf-8")), "") for f in files]
+
+
+def _first_sentence(text: str) -> str:
+    lines = takewhile(lambda line: line.startswith("#"), text.splitlines())
+    comment = " ".join(line.lstrip("# ") for line in lines)
+    return re.split(r"(?<=\.) (?=[A-Z])", comment, maxsplit=1)[0]

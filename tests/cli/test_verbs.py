@@ -275,7 +275,19 @@ def test_list_names_what_a_config_may_use_and_no_base_class(cli):
     assert "Jitter" not in cli("list", "datamodules").out
     for room, name in (("corruptions", "CutBall"), ("schedules", "LinearBeta"), ("kernels", "InverseMultiquadratic")):
         assert name in cli("list", room).out
+    for loss in ("NonSaturatingLoss", "HingeLoss", "WassersteinLoss"):
+        assert loss in cli("list", "losses").out
+    assert "ExponentialMovingAverage" not in cli("list", "networks").out  # a config has no place for it
     assert "log(1−p)" in re.sub(r"\s+", " ", cli("list", "losses").out)  # brackets are no markup
+
+
+def test_list_says_of_a_config_its_first_sentence_whole(cli):
+    entries = re.split(r"\n  (?=\S)", cli("list", "configs").out)
+    texts = {words[0]: " ".join(words[1:]) for words in map(str.split, entries) if len(words) > 1}
+    assert len(texts) > 30
+    for name, text in texts.items():
+        assert text.endswith("."), (name, text)
+    assert "first pcgen fit --config vae-modelnet10-chairs." in texts["latent-gan-modelnet10-chairs.yaml"]
 
 
 def test_list_says_of_each_model_what_it_can_do(cli, blind, monkeypatch):
