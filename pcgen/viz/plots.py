@@ -1,6 +1,7 @@
 """Curves and scatter plots: numbers in, image (H, W, 3) out. Matplotlib's global state (pyplot) is left alone."""
 
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -16,6 +17,7 @@ DPI = 110
 Curve = dict[str, NDArray[Any]]  # lines (K, 2) by split
 _SPLITS = ("train", "val", "test")
 _STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")
+_SHARE = re.compile(r"accuracy|coverage|diversity|share")  # in a quantity's name
 LOG_SPAN = 30.0  # curves whose values span more than this factor are drawn on a logarithmic axis
 
 
@@ -79,7 +81,7 @@ def draw_curves(
     Args:
         history: (x, y) pairs by name; `"train/kl"` and `"val/kl"` are the quantity `kl`. Values that are not finite
             leave a gap. A panel whose values are all positive and far apart has a logarithmic axis, which is written
-            beside it.
+            beside it; shares, such as accuracies and coverage, never have one.
         panels: The quantities of each panel, such as `[["loss"], ["energy_real", "energy_fake"]]`; those without
             values are left out. None gives every quantity its own.
         x_name: Words along the horizontal axes.
@@ -156,10 +158,13 @@ def _draw_panel(axes: Any, curves: dict[str, Curve], x_name: str) -> None:
             style = _STYLES[_order(split)] if len(splits) > 1 and several else "-"
             mark = "o" if len(xy) < 25 else None
             axes.plot(xy[:, 0], xy[:, 1], color=color, linestyle=style, marker=mark, markersize=3.5, label=split)
-    far = _far_apart(np.concatenate([xy[:, 1] for lines in curves.values() for xy in lines.values()]))
+    far = not all(map(_SHARE.search, curves)) and _far_apart(
+        np.concatenate([xy[:, 1] for lines in curves.values() for xy in lines.values()])
+    )
     axes.set_yscale("log" if far else "linear")
     axes.set(title=_panel_title(list(curves), splits), xlabel=x_name, ylabel="logarithmic" if far else "")
     axes.grid(color="#e4e6e8", linewidth=0.8)
+    axes.xaxis.get_major_locator().set_params(integer=True)  # there is no half of an epoch or step
     if several:
         _group_legend(axes, list(curves), splits)
     elif any(splits):

@@ -125,6 +125,20 @@ def test_a_logarithmic_axis_is_for_positive_values_and_says_so(axes_of, values, 
         assert low <= min(values) < max(values) <= high
 
 
+def test_shares_are_never_on_a_logarithmic_axis(axes_of):
+    history = {"train/accuracy_real": curve(0.01, 1), "val/coverage": curve(0.01, 1), "val/kl": curve(0.01, 1)}
+    panels = [["accuracy_real"], ["accuracy_real", "coverage"], ["kl"], ["kl", "coverage"]]
+    assert [axes.get_yscale() for axes in axes_of(history, panels=panels)] == ["linear", "linear", "log", "log"]
+
+
+def test_epochs_are_whole_numbers(axes_of):
+    (axes,) = axes_of({"train/x": curve(1, 2)})
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert ticks
+    assert all(float(tick).is_integer() for tick in ticks)
+
+
 @pytest.mark.parametrize(
     ("count", "grid"), [(1, (1, 1)), (3, (1, 3)), (4, (2, 2)), (5, (2, 3)), (6, (2, 3)), (7, (3, 3))]
 )
