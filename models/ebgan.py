@@ -159,7 +159,7 @@ class EBGAN(SamplingByNoise):
             Scalars: `loss` = mean D(G(z)) + λ PT, `generator_loss` = mean D(G(z)), and `pulling_away` = PT.
         """
         energy, s = self.discriminator(self.generate(self.noise(n, generator=generator)))
-        repulsion = pulling_away(s.to(energy.dtype))
+        repulsion = pulling_away(s.to(energy.dtype)) if self.pulling_away_weight else energy.new_zeros(())
         loss = energy.mean() + self.pulling_away_weight * repulsion
         return {"loss": loss, "generator_loss": energy.mean(), "pulling_away": repulsion}
 

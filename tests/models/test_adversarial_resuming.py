@@ -90,6 +90,15 @@ def train(adversary, quiet_trainer, clouds, name, folder, callbacks=(), *, seed,
     return runner
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As many as the killed processes have: sums over batches depend on it in their last bits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
     """Folders of checkpoints that processes left which were killed, by the case's name."""

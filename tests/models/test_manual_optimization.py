@@ -208,7 +208,7 @@ def test_clipping_and_norms_are_of_gradients_without_the_loss_scale(name, advers
     for plugins in (None, on_scaled_half_precision()):
         runner = fit(adversary(name), max_steps=2, limit_val_batches=0, plugins=plugins, gradient_clip_val=0.01)
         logged.append({key: value.item() for key, value in runner.callback_metrics.items() if "norm" in key})
-        assert all(value > 0.1 for value in logged[-1].values())
+        assert all(value > 0.02 for value in logged[-1].values())
     assert logged[1] == pytest.approx(logged[0], rel=2e-2)
 
 
