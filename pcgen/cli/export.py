@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     from pcgen.checkpoint import read_checkpoint
     from pcgen.models._classifier import Classifier
 
-    model = common.load_model(arguments, "features")
+    model = common.load_model(arguments, "classify")
     if not isinstance(model, Classifier):
         raise ConfigurationError(f"{type(model).__name__} is no classifier: its features are not exported")
     datamodule = None

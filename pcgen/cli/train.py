@@ -23,7 +23,7 @@ import pcgen.nets  # noqa: F401 -- imported so that a config may use the short n
 from pcgen.base import DataModule, GenerativeModel
 from pcgen.cli import runs
 from pcgen.cli.config_errors import explain
-from pcgen.errors import ConfigurationError, PcgenError
+from pcgen.errors import CheckpointError, ConfigurationError, PcgenError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,10 +98,11 @@ class TrainCLI(LightningCLI):
         """
         try:
             super().instantiate_classes()
-        except PcgenError:
-            raise
-        except (ValueError, TypeError) as error:
-            raise _own_error(error) or error from None
+        except (PcgenError, ValueError, TypeError) as error:
+            own = _own_error(error)
+            if isinstance(own, CheckpointError):
+                own = CheckpointError(f"{own}{_remedy(self.config[self.verb].model, str(own))}")
+            raise own or error from None
         if self.verb == "fit":
             self._try_optimizer()
 
@@ -209,6 +210,16 @@ def _own_error(error: BaseException | None) -> PcgenError | None:
     return error
 
 
+def _remedy(model: Namespace, text: str) -> str:
+    """Say which of the model's arguments names the checkpoint at fault, and which config makes a missing one."""
+    for key, value in model.init_args.items():
+        if isinstance(value, str) and str(Path(value)) in text:
+            name = Path(value).name
+            made = f"train one with pcgen fit --config {name}, or " if f"{name}.yaml" in _shipped() else ""
+            return f": {made}give another as --model.{key}"
+    return ""
+
+
 def _refuse(key: str, error: Exception) -> Never:
     if isinstance(error, PcgenError):
         raise error
@@ -246,11 +257,13 @@ def _find_config(name: str) -> Path:
     """Find a config here, or among the shipped ones: `--config quickstart`."""
     if Path(name).is_file():
         return Path(name)
-    folder = resources.files("pcgen.configs")
-    shipped = sorted(f.name for f in folder.iterdir() if f.name.endswith(".yaml"))
-    if (file := f"{Path(name).name.removesuffix('.yaml')}.yaml") in shipped:
-        return Path(str(folder / file))
-    raise ConfigurationError(f"there is no config {name!r}, here or among the shipped ones: {', '.join(shipped)}")
+    if (file := f"{Path(name).name.removesuffix('.yaml')}.yaml") in _shipped():
+        return Path(str(resources.files("pcgen.configs") / file))
+    raise ConfigurationError(f"there is no config {name!r}, here or among the shipped ones: {', '.join(_shipped())}")
+
+
+def _shipped() -> list[str]:
+    return sorted(f.name for f in resources.files("pcgen.configs").iterdir() if f.name.endswith(".yaml"))
 
 
 def _checked(file: Path) -> Path:

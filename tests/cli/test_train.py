@@ -243,3 +243,13 @@ def test_two_processes_train_from_the_command_line_into_one_folder(tmp_path):
     assert done.returncode == 0, done.stderr
     (checkpoint,) = tmp_path.glob("runs/pair/*/checkpoints/last.ckpt")
     assert pcgen.load(checkpoint).step == 2  # of four data a process and step, two steps
+
+
+def test_a_missing_autoencoder_is_told_how_to_be_had(cli):
+    told = cli("fit", "--config", "latent-gan-shapes").err.splitlines()[-1]  # below Lightning's word on the seed
+    assert told == (
+        "pcgen: error: there is no checkpoint runs/quickstart: train one with pcgen fit --config quickstart, or give "
+        "another as --model.autoencoder"
+    )
+    told = cli("fit", "--config", "latent-gan-shapes", "--model.autoencoder", "none.ckpt").err.splitlines()[-1]
+    assert told == "pcgen: error: there is no checkpoint none.ckpt: give another as --model.autoencoder"
