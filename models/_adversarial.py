@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from pcgen.base import Batch, in_chunks, verb
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.metrics import Diversity, MeanOverData
+from pcgen.models._evaluation import Evaluated
 from pcgen.models._prior import standard_normal
 from pcgen.models._two_players import TwoPlayers
 from pcgen.nets import Decoder
@@ -20,7 +21,7 @@ PATIENCE = 3  # epochs or evaluations in a row before a warning
 YOUNG = 500  # steps in which a generator's samples may still be as alike as random weights make them
 
 
-class Adversarial(TwoPlayers):
+class Adversarial(TwoPlayers, Evaluated):
     """A generator and a discriminator that are trained against each other.
 
     A subclass computes their objectives in `discriminator_terms` and `generator_terms`, what is known of held-out data
@@ -93,21 +94,9 @@ class Adversarial(TwoPlayers):
         self.mean_terms.update(torch.stack([terms[name] for name in self.TERMS]), len(x))
         self.diversity.update(self.to_data(fake), batch.x)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Do as in validation, on the test split."""
-        self.validation_step(batch, batch_idx)
-
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 -- Lightning's signature
         """Reconstruct a batch, if the model can."""
         return self.reconstruct(batch.x)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the means over the data and the gauge."""
-        self.log_evaluation("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Do as in validation."""
-        self.log_evaluation("test")
 
     def log_evaluation(self, stage: str) -> None:
         """Log the means of `TERMS`, `diversity` and `coverage`, and say so if the samples have collapsed."""

@@ -6,15 +6,16 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from pcgen.base import Batch, GenerativeModel, OptimizerFactory, SchedulerFactory, in_chunks, verb
+from pcgen.base import Batch, OptimizerFactory, SchedulerFactory, in_chunks, verb
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.losses import ChamferReconstruction, Reconstruction
 from pcgen.metrics import MeanOverData
+from pcgen.models._evaluation import Evaluated
 from pcgen.models._prior import standard_normal
 from pcgen.nets import Decoder, Encoder, MLPDecoder, PointNetEncoder
 
 
-class Autoencoding(GenerativeModel):
+class Autoencoding(Evaluated):
     """A model of an encoder, a decoder and a distance between data and reconstructions.
 
     A subclass says what its `code` is, computes its objective in `terms`, and names in `TERMS` which of those are
@@ -87,21 +88,9 @@ class Autoencoding(GenerativeModel):
         """Gather the objective's terms."""
         self.gather(self.terms(batch.x, generator=self.step_generator(batch_idx)), len(batch.x))
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Do as in validation, on the test split."""
-        self.validation_step(batch, batch_idx)
-
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 -- Lightning's signature
         """Reconstruct a batch."""
         return self.reconstruct(batch.x)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the terms' means over the data."""
-        self.log_evaluation("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Do as in validation."""
-        self.log_evaluation("test")
 
     def gather(self, terms: dict[str, Tensor], size: int) -> None:
         """Add the terms of a batch of so many data to the evaluation's means."""

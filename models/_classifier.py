@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from pcgen import __version__
-from pcgen.base import Batch, DataModule, GenerativeModel, OptimizerFactory, SchedulerFactory, in_chunks, verb
+from pcgen.base import Batch, DataModule, OptimizerFactory, SchedulerFactory, in_chunks, verb
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.metrics import MeanOverData, data_name
 from pcgen.metrics.extractors import Extractor, rounded_extractor, save_extractor
+from pcgen.models._evaluation import Evaluated
 from pcgen.nets import Encoder
 
 
-class Classifier(GenerativeModel):
+class Classifier(Evaluated):
     """Features, dropout, and a linear layer to the classes.
 
     Logs `val/accuracy`, the share of the data that is classified rightly, and `val/mean_class_accuracy`, the mean of
@@ -138,31 +139,17 @@ class Classifier(GenerativeModel):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 -- Lightning's signature
         """Count what is taken for what."""
-        self._evaluate(batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 -- Lightning's signature
-        """Do as in validation, on the test split."""
-        self._evaluate(batch)
-
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 -- Lightning's signature
-        """Give the probabilities (B, K) of the classes."""
-        return self.classify(batch.x)
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the loss and both accuracies."""
-        self._log_evaluation("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Do as in validation."""
-        self._log_evaluation("test")
-
-    def _evaluate(self, batch: Batch) -> None:
         label = self._labels(batch)
         logits = self.logits(batch.x)
         self.mean_loss.update(F.cross_entropy(logits, label)[None], len(label))
         self.counts.update(logits.argmax(1), label)
 
-    def _log_evaluation(self, stage: str) -> None:
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 -- Lightning's signature
+        """Give the probabilities (B, K) of the classes."""
+        return self.classify(batch.x)
+
+    def log_evaluation(self, stage: str) -> None:
+        """Log the loss and both accuracies."""
         loss, confusion = self.mean_loss.compute().squeeze(), self.counts.compute()
         self.mean_loss.reset()
         self.counts.reset()
