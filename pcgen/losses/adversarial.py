@@ -46,9 +46,9 @@ class AdversarialLoss(Recorded, nn.Module):
         self,
         score: Score,  # noqa: ARG002 -- a hook
         real: Tensor,
-        fake: Tensor,  # noqa: ARG002
+        fake: Tensor,  # noqa: ARG002 -- a hook
         *,
-        generator: torch.Generator | None = None,  # noqa: ARG002
+        generator: torch.Generator | None = None,  # noqa: ARG002 -- a hook
     ) -> Tensor:
         """Give what the discriminator's slope costs it, a scalar; 0 unless a loss says otherwise.
 
@@ -91,7 +91,7 @@ class NonSaturatingLoss(AdversarialLoss):
         real: Tensor,
         fake: Tensor,  # noqa: ARG002 -- as the base says
         *,
-        generator: torch.Generator | None = None,  # noqa: ARG002
+        generator: torch.Generator | None = None,  # noqa: ARG002 -- as the base says
     ) -> Tensor:
         """Give γ/2 mean ‖∇D(x)‖² over the data."""
         if self.r1_weight == 0:

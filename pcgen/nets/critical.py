@@ -112,7 +112,8 @@ def max_over_points(x: Tensor, layers: nn.Sequential) -> Tensor:
     steps = read(layers)
     B, N = x.shape[:2]
     winner = winners(x, steps) + N * torch.arange(B, device=x.device)[:, None]  # (B, F), rows of all clouds
-    critical = torch.zeros(B * N, dtype=torch.bool, device=x.device).index_fill_(0, winner.flatten(), True)  # noqa: FBT003
+    critical = torch.zeros(B * N, dtype=torch.bool, device=x.device)
+    critical[winner.flatten()] = True
     rows = x.flatten(0, 1).index_select(0, critical.nonzero()[:, 0])  # (R, C), a cloud behind the other
     for step in steps:
         rows = step(rows)
