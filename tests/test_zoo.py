@@ -324,7 +324,7 @@ def test_every_config_parses_builds_and_takes_a_step(config, tmp_path, monkeypat
     else:
         options = SHRINK.get(kind) or [f"--data.path={_make_clouds(tmp_path, content)}", "--data.batch_size=4"]
     if content["model"]["class_path"] == "LatentGAN":
-        options.append(f"--model.autoencoder={_make_autoencoder(tmp_path, kind, content)}")
+        options = [*options, f"--model.autoencoder={_make_autoencoder(tmp_path, kind, content)}"]
     words = ["fit", "--config", str(config), *options, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"]
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="no picture")  # in a training that is a warning; here it is a fault

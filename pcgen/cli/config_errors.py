@@ -281,7 +281,12 @@ def _subclasses(types: str) -> list[str]:
     wanted = {m.rpartition(".")[2] for m in re.findall(r"[\w.]+", types)}
     bases = tuple(c for c in _known_classes() if c.__name__ in wanted)
     found = {c for c in _known_classes() if bases and issubclass(c, bases) and not is_abstract(c)}
-    return sorted({c.__name__ for c in found - set(bases) if not c.__name__.startswith("_")})
+    return sorted({c.__name__ for c in found - set(bases) if not _is_private(c)})
+
+
+def _is_private(cls: type) -> bool:
+    """Say whether a class, or the file it stands in, is a package's own business."""
+    return cls.__name__.startswith("_") or cls.__module__.rpartition(".")[2].startswith("_")
 
 
 def _options(parser: Any) -> list[str]:
