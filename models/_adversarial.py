@@ -11,7 +11,7 @@ from pcgen.base import Batch, in_chunks, verb
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.metrics import Diversity, MeanOverData
 from pcgen.models._evaluation import Evaluated
-from pcgen.models._prior import standard_normal
+from pcgen.models._prior import check_codes, standard_normal
 from pcgen.models._two_players import TwoPlayers
 from pcgen.nets import Decoder
 
@@ -154,8 +154,7 @@ class SamplingByNoise(Adversarial):
         Raises:
             DataError: If the codes are not of the model's Z.
         """
-        if z.ndim != 2 or z.shape[1] != self.noise_dim:
-            raise DataError(f"codes have shape {tuple(z.shape)}; this model's are (B, {self.noise_dim})")
+        check_codes(z, self.noise_dim)
         return in_chunks(lambda part: self.generate(part, self.sampler), z, self.chunk_size)
 
     def generate(self, z: Tensor, network: nn.Module | None = None) -> Tensor:

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from pcgen.base import Batch, OptimizerFactory, SchedulerFactory, in_chunks, verb
-from pcgen.errors import ConfigurationError, DataError
+from pcgen.errors import ConfigurationError
 from pcgen.losses import ChamferReconstruction, Reconstruction
 from pcgen.metrics import MeanOverData
 from pcgen.models._evaluation import Evaluated
-from pcgen.models._prior import standard_normal
+from pcgen.models._prior import check_codes, standard_normal
 from pcgen.nets import Decoder, Encoder, MLPDecoder, PointNetEncoder
 
 
@@ -70,8 +70,7 @@ class Autoencoding(Evaluated):
         Raises:
             DataError: If the codes are not of the model's Z.
         """
-        if z.ndim != 2 or z.shape[1] != self.latent_dim:
-            raise DataError(f"codes have shape {tuple(z.shape)}; this model's are (B, {self.latent_dim})")
+        check_codes(z, self.decoder.latent_dim)
         return in_chunks(lambda part: self.reconstruction.data(self.decoder(part)), z, self.chunk_size)
 
     # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────

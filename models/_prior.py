@@ -1,9 +1,9 @@
-"""The standard normal distribution that most models draw their codes from."""
+"""Codes: the standard normal distribution that most models draw them from, and their shape."""
 
 import torch
 from torch import Tensor
 
-from pcgen.errors import ConfigurationError
+from pcgen.errors import ConfigurationError, DataError
 
 
 def standard_normal(n: int, dim: int, *, generator: torch.Generator | None, like: Tensor) -> Tensor:
@@ -16,3 +16,14 @@ def standard_normal(n: int, dim: int, *, generator: torch.Generator | None, like
         raise ConfigurationError(f"n is {n}; give 0 or more")
     device = generator.device if generator is not None else like.device
     return torch.randn(n, dim, generator=generator, device=device).to(like)
+
+
+def check_codes(z: Tensor, dim: int) -> Tensor:
+    """Return z if it is a batch of codes (B, dim).
+
+    Raises:
+        DataError: If it is not, with both shapes.
+    """
+    if z.ndim == 2 and z.shape[1] == dim:
+        return z
+    raise DataError(f"codes have shape {tuple(z.shape)}; this model's are (B, {dim})")

@@ -192,4 +192,5 @@ def _words(shape: tuple[int, ...]) -> str:
 def _pixel_distances(a: Tensor, b: Tensor) -> Tensor:
     """Give the mean squared differences (S, R) of images a (S, C, H, W) and b (R, C, H, W)."""
     a, b = in_double(a.flatten(1)), in_double(b.flatten(1))
+    # By differences, in double precision: exact for images that are nearly alike, and at most a few dozen are kept.
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square() / a.shape[1]
