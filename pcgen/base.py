@@ -82,10 +82,11 @@ class DataModule(Recorded, LightningDataModule):
 
 
 VERBS = (
-    "sample", "encode", "decode", "reconstruct", "interpolate", "prior", "posterior", "features", "energy", "classify"
+    "sample", "encode", "decode", "reconstruct", "interpolate", "prior", "posterior", "trajectory", "features",
+    "energy", "classify",
 )  # fmt: skip
 _NEEDS = {"sample": ("prior", "decode"), "reconstruct": ("encode", "decode"), "interpolate": ("encode", "decode")}
-_THINGS = ("prior", "posterior", "features", "energy")  # verbs that are nouns
+_THINGS = ("prior", "posterior", "trajectory", "features", "energy")  # verbs that are nouns
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -192,6 +193,13 @@ class GenerativeModel(Recorded, LightningModule):
     def decode(self, z: Tensor) -> Tensor:
         """Give the data (B, …) of codes (B, Z)."""
         raise self.unsupported("decode")
+
+    def trajectory(self, n: int, frames: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Give the states (frames, n, …) that n samples pass through, from noise to data, both ends among them.
+
+        The last frame is what `sample(n, generator=generator)` gives.
+        """
+        raise self.unsupported("trajectory")
 
     def features(self, x: Tensor) -> Tensor:
         """Give what the model recognises data (B, …) by: features (B, F)."""
