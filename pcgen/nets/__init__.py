@@ -7,6 +7,7 @@ from pcgen.nets.folding import FoldingDecoder
 from pcgen.nets.initialization import kaiming_initialized
 from pcgen.nets.mlp import MLP, ImageMLPDecoder, ImageMLPEncoder, MLPDecoder, MLPEncoder
 from pcgen.nets.pointnet import PointNetEncoder
+from pcgen.nets.score import PointNetScore
 from pcgen.nets.spectral import spectral_normalized, uses_batch_norm
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "PointNetEncoder",
+    "PointNetScore",
     "kaiming_initialized",
     "spectral_normalized",
     "uses_batch_norm",

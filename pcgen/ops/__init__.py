@@ -20,6 +20,8 @@ from pcgen.ops.kernels import (
     PolynomialKernel,
     kernel_mmd2,
 )
+from pcgen.ops.langevin import energy_gradient, langevin, langevin_states
+from pcgen.ops.langevin_map import langevin_map
 from pcgen.ops.marginals import pairwise_marginal_bound
 from pcgen.ops.neighbors import bidirectional_nearest_neighbors, nearest_neighbors
 from pcgen.ops.pairwise import pairwise_chamfer_distance
@@ -35,6 +37,7 @@ __all__ = [
     "chamfer_distance",
     "earth_mover_bounds",
     "earth_mover_distance",
+    "energy_gradient",
     "farthest_point_sampling",
     "frechet_distance",
     "gather_points",
@@ -42,6 +45,9 @@ __all__ = [
     "gaussian_nearest_neighbors",
     "interpolate_codes",
     "kernel_mmd2",
+    "langevin",
+    "langevin_map",
+    "langevin_states",
     "nearest_neighbors",
     "optimal_assignment",
     "pairwise_chamfer_distance",
