@@ -14,6 +14,7 @@ from pcgen.callbacks.reconstructions import Reconstructions
 from pcgen.callbacks.restorations import Restorations
 from pcgen.callbacks.samples import Samples
 from pcgen.callbacks.set_scores import SetScores
+from pcgen.callbacks.trajectories import Trajectories
 from pcgen.callbacks.traversals import Traversals
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "Restorations",
     "Samples",
     "SetScores",
+    "Trajectories",
     "Traversals",
 ]

@@ -1,4 +1,4 @@
-"""What a model of energies thinks odd: energies of data, samples and foreign classes."""
+"""What a model of energies thinks odd: energies of data, samples, noise and foreign classes."""
 
 from collections.abc import Iterator
 
@@ -18,22 +18,30 @@ from pcgen.callbacks._picture import (
     up_axis,
 )
 from pcgen.errors import ConfigurationError
-from pcgen.metrics.energies import auroc_notes, energies_of, margin_of, summarize_energies, summary_rows
+from pcgen.metrics.chains import samples_and_noise
+from pcgen.metrics.energies import (
+    OWN_SETS,
+    auroc_notes,
+    energies_of,
+    margin_of,
+    summarize_energies,
+    summary_rows,
+)
 from pcgen.metrics.foreign import foreign_data
-from pcgen.metrics.sampling import draw
 from pcgen.viz import draw_energies
 
 ALL = "all"
 
 
 class Energies(Picture):
-    """Draws histograms of the energies of data, of samples and of foreign classes, with the oddest of each.
+    """Draws histograms of the energies of data, of samples, of foreign classes and of noise, with the oddest of each.
 
-    The sets are: data of a split, training data, samples of a model that can sample, and one for each foreign class,
-    from the same source and normalised as the training data are. A model of the data gives its own low energies and
-    foreign ones high ones: `energy/auroc_<set>` is the chance that one of the set has a higher energy than one of the
-    split's data. Near 1 is good for a foreign class and near 0.5 for samples; for the training data less than 0.5 says
-    that the model knows them by heart. All numbers are in `energies.csv` in the run's folder.
+    The sets are: data of a split, training data, samples of a model that can sample, one for each foreign class, from
+    the same source and normalised as the training data are, and, of a model that makes data step by step, the noise
+    that its samples began with. A model of the data gives its own low energies and foreign ones high ones:
+    `energy/auroc_<set>` is the chance that one of the set has a higher energy than one of the split's data. Near 1 is
+    good for a foreign class and for noise, near 0.5 for samples; for the training data less than 0.5 says that the
+    model knows them by heart. All numbers are in `energies.csv` in the run's folder.
 
     Args:
         every_n_epochs: Draw after every n-th epoch; 0 for the end of the training alone.
@@ -100,7 +108,10 @@ class Energies(Picture):
         datamodule = datamodule_of(trainer, self)
         for split in dict.fromkeys((self.split, "train")):
             yield split, datamodule.take(split, self.num_data, seed=self.seed).x
-        if model.can("sample"):
-            yield "samples", draw(model, self.num_data, self.seed)
+        drawn = samples_and_noise(model, self.num_data, self.seed)
+        if "samples" in drawn:
+            yield "samples", drawn["samples"]
         for name, x in self._foreign.items():
-            yield (f"class {name}" if name in (self.split, "train", "samples") else name), x
+            yield (f"class {name}" if name in (self.split, *OWN_SETS) else name), x
+        if "noise" in drawn:
+            yield "noise", drawn["noise"]

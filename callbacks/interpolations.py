@@ -2,13 +2,24 @@
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
 
 from pcgen.base import GenerativeModel
-from pcgen.callbacks._picture import Drawing, Picture, at_least, check_split, datamodule_of, plain, up_axis
+from pcgen.callbacks._picture import (
+    Drawing,
+    Picture,
+    Table,
+    at_least,
+    check_split,
+    datamodule_of,
+    plain,
+    up_axis,
+)
 from pcgen.errors import ConfigurationError
 from pcgen.latents import prior_walk, walks_from_prior
+from pcgen.metrics.smoothness import smoothness_rows
 from pcgen.ops.paths import Path
-from pcgen.viz import draw_interpolations
+from pcgen.viz import Image, draw_interpolations
 
 
 class Interpolations(Picture):
@@ -17,6 +28,9 @@ class Interpolations(Picture):
     A row begins and ends with the data themselves; between them stand the stations of the model's walk. Of a model that
     cannot encode but has a prior, such as a GAN, the walks go between draws of the prior, the same draws each time, and
     no data stand beside them.
+
+    How smooth each walk is stands in `interpolations.csv` in the run's folder: its longest step relative to the mean of
+    its steps. `interpolation/longest_to_mean_step` is this ratio of the least even walk, 1 at best.
 
     Args:
         every_n_epochs: Draw after every n-th epoch; 0 for the end of the training alone.
@@ -68,14 +82,15 @@ class Interpolations(Picture):
         walks = model.interpolate(ends[:, 0], ends[:, 1], self.steps, path=self.path).transpose(0, 1)  # (B, S, …)
         how = self.split if self.path == "linear" else f"{self.split}, {self.path}"
         heading = f"Interpolations ({how}) after epoch {epoch}"
-        return Drawing(draw_interpolations(plain(walks), plain(ends), up_axis=up_axis(trainer), heading=heading))
+        image = draw_interpolations(plain(walks), plain(ends), up_axis=up_axis(trainer), heading=heading)
+        return _with_smoothness(image, walks)
 
     def _draw_prior(self, trainer: Trainer, model: GenerativeModel, epoch: int) -> Drawing:
         generator = torch.Generator().manual_seed(self.seed)
         walks = prior_walk(model, self.num_pairs, self.steps, path=self.path, generator=generator).transpose(0, 1)
         how = "" if self.path == "linear" else f" ({self.path})"
         heading = f"Walks between draws of the prior{how} after epoch {epoch}"
-        return Drawing(draw_interpolations(plain(walks), up_axis=up_axis(trainer), heading=heading))
+        return _with_smoothness(draw_interpolations(plain(walks), up_axis=up_axis(trainer), heading=heading), walks)
 
     def _lack(self, model: LightningModule) -> str | None:
         if isinstance(model, GenerativeModel) and _between_draws(model):
@@ -85,3 +100,10 @@ class Interpolations(Picture):
 
 def _between_draws(model: GenerativeModel) -> bool:
     return not model.can("interpolate") and walks_from_prior(model)
+
+
+def _with_smoothness(image: Image, walks: Tensor) -> Drawing:
+    heads, rows = smoothness_rows(walks)
+    ratios = [ratio for row in rows if (ratio := row[heads.index("ratio")]) is not None]  # None: it stands still
+    numbers = {"interpolation/longest_to_mean_step": max(ratios)} if ratios else {}
+    return Drawing(image, table=Table("interpolations", heads, rows), numbers=numbers)

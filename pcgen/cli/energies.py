@@ -1,16 +1,17 @@
 """What a model of energies thinks odd: the energy as a score of anomaly.
 
-The sets that are compared: data of a split, the training data, samples where the model can sample, and with --foreign
-classes that it was not trained on, out of the same source and normalised alike. For each set the table has the
-energies' quartiles (--json their mean and standard deviation too), and how well a high energy tells it from the data:
+The sets that are compared: data of a split, the training data, samples where the model can sample, with --foreign
+classes that it was not trained on, out of the same source and normalised alike, and of a model that makes data step by
+step the noise that its samples began with. For each set the table has the energies' quartiles (--json their mean and
+standard deviation too), and how well a high energy tells it from the data:
 
 - AUROC: the chance that one of the set has a higher energy than one of the data. 1: all have; 0.5: no telling. For
-  samples 0.5 is ideal; for the training data less than 0.5 says that the model knows them by heart.
+  samples 0.5 is ideal, for noise 1; for the training data less than 0.5 says that the model knows them by heart.
 - AP: average precision of taking the highest energies for the set's; by chance it is the set's share.
 - FPR: share of the data above the threshold that finds 95 % of the set, the false alarms.
 
 --csv writes the energy of each datum. Its row is the place in its set: in the split, or among those of a class in the
-split; of samples, among those that `pcgen sample` draws with the same -n and --seed.
+split; of samples and of their noise, among those that `pcgen sample` draws with the same -n and --seed.
 """
 
 import argparse
@@ -90,17 +91,21 @@ def _sets(
     model: "GenerativeModel", data: "ModelData", arguments: argparse.Namespace
 ) -> Iterator[tuple[str, EnergySet]]:
     from pcgen.cli.modeldata import train_split
+    from pcgen.metrics.energies import OWN_SETS
 
     own = data.split or "data"
     yield own, _chosen(data, _names(model, data, arguments), arguments)
     train = train_split(model, arguments, data.split)
     if train is not None:
         yield "train", _chosen(train, _names(model, train, arguments), arguments)
-    if model.can("sample"):
-        yield "samples", _samples(model, arguments)
+    drawn = _drawn(model, arguments)
+    if "samples" in drawn:
+        yield "samples", drawn["samples"]
     if arguments.foreign is not None:
         for name, found in _foreign(model, data, arguments):
-            yield (f"class {name}" if name in (own, "train", "samples") else name), found
+            yield (f"class {name}" if name in (own, *OWN_SETS) else name), found
+    if "noise" in drawn:
+        yield "noise", drawn["noise"]
 
 
 def _names(model: "GenerativeModel", data: "ModelData", arguments: argparse.Namespace) -> tuple[str, ...]:
@@ -118,12 +123,15 @@ def _chosen(data: "ModelData", names: tuple[str, ...], arguments: argparse.Names
     return EnergySet(data.x[rows], tuple(rows.tolist()), tuple(names[i] for i in rows.tolist()))
 
 
-def _samples(model: "GenerativeModel", arguments: argparse.Namespace) -> EnergySet:
-    from pcgen.metrics import draw
+def _drawn(model: "GenerativeModel", arguments: argparse.Namespace) -> dict[str, EnergySet]:
+    """Draw samples, and the noise that they began with, as far as the model can."""
+    from pcgen.metrics.chains import samples_and_noise
 
     with common.progress("sampling") as report:
-        x = draw(model, arguments.n, arguments.seed, progress=report)
-    return EnergySet(x, tuple(range(len(x))), tuple(f"sample_{i:05d}" for i in range(len(x))))
+        drawn = samples_and_noise(model, arguments.n, arguments.seed, progress=report)
+    places = tuple(range(arguments.n))
+    words = {"samples": "sample", "noise": "noise"}
+    return {name: EnergySet(x, places, tuple(f"{words[name]}_{i:05d}" for i in places)) for name, x in drawn.items()}
 
 
 def _foreign(

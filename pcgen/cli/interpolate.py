@@ -3,6 +3,10 @@
 Both ends are the model's reconstructions of the two data. A model that cannot encode, such as a GAN, walks between
 draws of its prior instead, and so does any other that has one with --from-prior; then no data are needed. What is
 written is in the model's units, one walk after the other.
+
+The table says how smooth the walks are. A step's length is the root mean square of the displacements of the points
+(for images of the changes of the pixels); the longest relative to the mean is 1 for even steps. The last column has
+the same ratio without regard to the points' order, by the Chamfer distance of consecutive clouds.
 """
 
 import argparse
@@ -62,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     results.check_kind(model, arguments)
     walks, picture = (_prior_walks if of_prior else _data_walk)(model, arguments)  # (B, S, …)
     results.write_results(arguments, walks.reshape(-1, *walks.shape[2:]), up_axis=results.up_axis(model))
+    _show_smoothness(walks)
     if arguments.png is not None:
         from pcgen.viz import draw_interpolations
 
@@ -115,6 +120,24 @@ def _prior_walks(
     walks = prior_walk(model, pairs, arguments.steps, path=arguments.path, generator=generator)
     heading = f"between draws of the prior (seed {arguments.seed}), {WAYS[arguments.path]}"
     return _plain(model, walks.transpose(0, 1)), {"heading": heading}
+
+
+def _show_smoothness(walks: "NDArray[np.float32]") -> None:
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from pcgen.metrics.smoothness import smoothness_rows
+
+    heads, rows = smoothness_rows(torch.from_numpy(walks))
+    table = Table(title="steps of the walks", title_justify="left")
+    words = {"mean_step": "mean", "longest_step": "longest", "ratio": "longest / mean", "chamfer_ratio": "by Chamfer"}
+    for head in heads:
+        table.add_column(words.get(head, head), justify="right")
+    for number, *values in rows:
+        numbers = ["–" if value is None else f"{value:.4g}" for value in values]
+        table.add_row(str(number), *numbers)
+    Console().print(table)
 
 
 def _plain(model: "GenerativeModel", walk: Any) -> "NDArray[np.float32]":

@@ -20,6 +20,7 @@ TRAINER_VERBS = {
 # verb -> (module of pcgen.cli, what it does); each module has add_arguments(parser) and run(arguments) -> exit status
 VERBS = {
     "sample": ("sample", "draw new data from a checkpoint"),
+    "film": ("film", "samples on their way from noise to data, as a grid and a film"),
     "reconstruct": ("reconstruct", "encode and decode the data of a file or data set"),
     "interpolate": ("interpolate", "walk between two data through the latent space"),
     "traverse": ("traverse", "move one coordinate of a code after the other"),

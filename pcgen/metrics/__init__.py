@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pcgen.metrics.chains import draw_trajectories as draw_trajectories
     from pcgen.metrics.clouds import GenerationScores as GenerationScores
     from pcgen.metrics.clouds import ReconstructionScores as ReconstructionScores
     from pcgen.metrics.diversity import Diversity as Diversity
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from pcgen.metrics.sampling import draw_chunks as draw_chunks
     from pcgen.metrics.scores import Scores as Scores
     from pcgen.metrics.scores import compare as compare
+    from pcgen.metrics.smoothness import WalkSmoothness as WalkSmoothness
 
 _HOME = {
     "ActiveUnits": "latent",
@@ -65,11 +67,13 @@ _HOME = {
     "RestorationScores": "restoration",
     "Scores": "scores",
     "SetEvaluator": "evaluation",
+    "WalkSmoothness": "smoothness",
     "ball_radius": "protocol",
     "compare": "scores",
     "data_name": "protocol",
     "draw": "sampling",
     "draw_chunks": "sampling",
+    "draw_trajectories": "chains",
     "energies_of": "energies",
     "evaluate_images": "image_evaluator",
     "evaluate_sets": "evaluation",

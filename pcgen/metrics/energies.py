@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pcgen.errors import DataError
 
+OWN_SETS = ("train", "samples", "noise")  # names of sets that are no classes
 CAUGHT = 0.95  # share of a foreign set that must be found, for the false alarms
 Floats = NDArray[np.float64]
 

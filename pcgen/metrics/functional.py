@@ -38,6 +38,7 @@ from pcgen.metrics.set_scores import (
     one_nearest_neighbor_accuracy,
     reconstruction_agreement,
 )
+from pcgen.metrics.smoothness import walk_smoothness
 from pcgen.ops import pairwise_chamfer_distance
 
 __all__ = [
@@ -72,6 +73,7 @@ __all__ = [
     "separated_attribute_predictability",
     "share_outside_ball",
     "summarize_energies",
+    "walk_smoothness",
 ]
 
 

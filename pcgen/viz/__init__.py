@@ -7,6 +7,7 @@
 """
 
 from pcgen.viz.animation import save_gif
+from pcgen.viz.chains import chain_frames, draw_chains
 from pcgen.viz.confusion import draw_confusion
 from pcgen.viz.embedding import principal_components, tsne
 from pcgen.viz.energies import draw_energies
@@ -19,8 +20,10 @@ from pcgen.viz.plots import draw_bars, draw_curves, draw_embedding
 __all__ = [
     "Image",
     "beside",
+    "chain_frames",
     "draw_arithmetic",
     "draw_bars",
+    "draw_chains",
     "draw_clouds",
     "draw_confusion",
     "draw_curves",

@@ -12,13 +12,14 @@ from pcgen.viz.layout import GAP, PAPER, TITLE, Image, beside, set_words
 from pcgen.viz.palette import class_style
 from pcgen.viz.plots import DPI
 from pcgen.viz.render import Camera
+from pcgen.viz.scales import MIDDLE_PLACES, Scale, choose_scale
 
 Floats = NDArray[np.float64]
 
 NAMES, PANEL = 160, 520  # pixels across for the names of the sets and for their histograms
 HEAD, FOOT, WORDS = 34, 52, 20  # pixels up and down: above the rows, below them, above a cell
 LEAST, MOST = 12, 60  # bins
-LOG_SPAN = 10.0  # energies that span more than this factor are drawn on a logarithmic axis
+AT_END = 0.03  # of the axis: numbers so near to its ends are set inwards, lest they are cut off
 REFERENCE = "#9aa3ad"
 
 
@@ -36,8 +37,9 @@ def draw_energies(
     """Draw the energies of sets of data over one axis, a row for each set, with its lowest and highest beside it.
 
     Each row has the set's histogram, filled, and the first set's as an outline; the bins are the same in all rows, the
-    heights relative to the highest bin. Where all energies are positive and far apart, the axis is logarithmic and the
-    bins are even on it.
+    heights relative to the highest bin. Where all energies are positive and far apart, the axis is logarithmic; where
+    the first set would be too narrow to be read, since others are far away, it is straight about that set's median and
+    logarithmic farther out, and the words below say so. The bins are even on the axis.
 
     Args:
         energies: (n,) by the name of the set, finite; the first set is what the others are compared with.
@@ -94,33 +96,42 @@ def _histograms(sets: Mapping[str, Floats], notes: Mapping[str, str], margin: fl
             if not k:
                 axes.text(margin, 1.12, "margin", ha="center", va="bottom", fontsize="small")
         _name(figure, name, [f"n = {len(values)}", notes.get(name, "")], color, (bottom + 0.5 * row) / height)
-    words = "energy   ▲ median" + (f"   outline: {next(iter(sets))}" if len(sets) > 1 else "")
+    words = _below(next(iter(sets)), len(sets), scale)
     figure.text((NAMES + PANEL / 2) / width, 6 / height, words, ha="center", va="bottom", fontsize=9)
     figure.canvas.draw()
     return np.array(figure.canvas.buffer_rgba())[..., :3].copy()
 
 
-def bin_edges(sets: Mapping[str, Floats], margin: float | None = None) -> tuple[Floats, str]:
-    """Choose bins for all sets together, even on the axis they are drawn on: "log" for energies far apart, or "linear".
+def bin_edges(sets: Mapping[str, Floats], margin: float | None = None) -> tuple[Floats, Scale]:
+    """Choose bins for all sets together, even on the axis they are drawn on.
 
     Args:
-        sets: Finite energies (n,) by name.
+        sets: Finite energies (n,) by name; the first set is the one that can be read in any case.
         margin: To be on the axis as well, if given.
 
     Returns:
-        Edges (b + 1,), ascending, that hold every energy; and the axis.
+        Edges (b + 1,), ascending, that hold every energy; and the axis, see `pcgen.viz.scales.choose_scale`.
     """
-    pooled = np.concatenate([*sets.values(), [] if margin is None else [margin]])
+    also = [] if margin is None else [margin]
+    pooled = np.concatenate([*sets.values(), also])
     low, high = float(pooled.min()), float(pooled.max())
     bins = int(np.clip(2.5 * np.sqrt(max(map(len, sets.values()))), LEAST, MOST))
-    if low > 0 and high / low > LOG_SPAN:
-        edges, scale = np.geomspace(low, high, bins + 1), "log"
-    else:
-        # A single value has no width: it gets some, more than float64 loses in its digits.
-        room = 0.0 if high > low else max(abs(low), 1.0) * 1e-3
-        edges, scale = np.linspace(low - room, high + room, bins + 1), "linear"
-    edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)  # what rounding took
+    scale = choose_scale(sets.values(), *also)
+    # A single value has no width: it gets some, more than float64 loses in its digits.
+    room = 0.0 if high > low else max(abs(low), 1.0) * 1e-3
+    ends = scale.forward(np.array([low - room, high + room]))
+    if scale.name == "asinh":  # what is far away takes much of the axis
+        bins = int(np.clip(bins * (ends[1] - ends[0]) / MIDDLE_PLACES, bins, 2 * MOST))
+    edges = scale.inverse(np.linspace(*ends, bins + 1))
+    edges[0], edges[-1] = min(low - room, low), max(high + room, high)  # what rounding took
     return edges, scale
+
+
+def _below(first: str, count: int, scale: Scale) -> str:
+    words = ["energy", "▲ median", *([f"outline: {_short(first)}"] if count > 1 else [])]
+    if scale.name == "asinh":
+        words.append(f"axis: log far from {_short(first)}")
+    return "   ".join(words)
 
 
 def _heights(values: Floats, edges: Floats) -> Floats:
@@ -138,26 +149,45 @@ def _empty(width: int, height: int) -> Any:
     return figure
 
 
-def _dress(axes: Any, edges: Floats, scale: str, *, last: bool) -> None:
-    axes.set(xscale=scale, xlim=(edges[0], edges[-1]), ylim=(0, 1.08), yticks=[])
+def _dress(axes: Any, edges: Floats, scale: Scale, *, last: bool) -> None:
+    _set_scale(axes, edges, scale)
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.08), yticks=[])
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.grid(axis="x", color="#dfe2e5", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8, labelbottom=last)
-    if scale == "linear":
+
+
+def _set_scale(axes: Any, edges: Floats, scale: Scale) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    if scale.name == "asinh":
+        axes.set_xscale("function", functions=(scale.forward, scale.inverse))
+        words = {tick_number(tick): tick for tick in scale.ticks(edges[0], edges[-1])}  # no two that read alike
+        ticks = list(words.values())
+        axes.set_xticks(ticks, list(words))
+        places = np.interp(scale.forward(np.array(ticks)), scale.forward(edges[[0, -1]]), (0, 1))
+        for label, place in zip(axes.get_xticklabels(), places, strict=True):
+            label.set_ha("left" if place < AT_END else "right" if place > 1 - AT_END else "center")
+        return
+    axes.set_xscale(scale.name)
+    if scale.name == "linear":
         axes.locator_params(axis="x", nbins=7)
     elif edges[-1] / edges[0] < 1e3:  # powers of ten alone would leave the axis nearly bare
-        from matplotlib.ticker import LogLocator, NullFormatter
-
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_formatter(NullFormatter())  # within one decade it would write 3 × 10⁰ between them
         axes.xaxis.set_major_formatter("{x:g}")
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= 18 else name[:17] + "…"
+
+
 def _name(figure: Any, name: str, notes: list[str], color: str, height: float) -> None:
     right = (NAMES - 2 * GAP) / (NAMES + PANEL)
-    short = name if len(name) <= 18 else name[:17] + "…"
-    figure.text(right, height + 0.002, short, ha="right", va="bottom", fontsize=10.5, color=color, fontweight="bold")
+    figure.text(
+        right, height + 0.002, _short(name), ha="right", va="bottom", fontsize=10.5, color=color, fontweight="bold"
+    )
     figure.text(right, height - 0.002, "\n".join(filter(None, notes)), ha="right", va="top", fontsize=8.5)
 
 
@@ -201,6 +231,11 @@ def _titled(cell: Image, energy: float) -> Image:
 def short_number(value: float) -> str:
     """Write a number with three digits, or whole if it is large, without a power of ten as long as that is readable."""
     return (f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}").replace("-", "−")
+
+
+def tick_number(value: float) -> str:
+    """Write a round number in full up to six digits."""
+    return f"{value:.6g}".replace("-", "−")
 
 
 def _stacked(strips: list[Image | None], row: int, num_shown: int) -> Image:

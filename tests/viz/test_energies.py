@@ -29,16 +29,40 @@ def drawn(monkeypatch, *given, **how):
     [
         ([[1.0, 2.0], [9.0]], "linear"),
         ([[1.0, 2.0], [500.0]], "log"),
-        ([[-1.0, 2.0], [500.0]], "linear"),
-        ([[0.0, 2.0], [500.0]], "linear"),
+        ([[-1.0, 2.0], [20.0]], "linear"),
+        ([[-1.0, 2.0], [500.0]], "asinh"),
+        ([[0.0, 2.0], [500.0]], "asinh"),
     ],
 )
-def test_the_axis_is_logarithmic_where_energies_are_far_apart(sets, scale):
+def test_the_axis_suits_the_energies_and_bins_are_even_on_it(sets, scale):
     named = {str(k): np.array(v) for k, v in enumerate(sets)}
     edges, found = bin_edges(named)
-    assert found == scale
-    assert np.allclose(np.diff(np.log(edges) if scale == "log" else edges, n=2), 0, atol=1e-9 * edges[-1])
+    assert found.name == scale
+    places = {"linear": lambda: edges, "log": lambda: np.log(edges)}.get(
+        scale, lambda: np.arcsinh((edges - found.center) / found.width)
+    )
+    assert np.allclose(np.diff(places(), n=2), 0, atol=1e-9 * abs(edges).max())
     assert all(np.histogram(values, edges)[0].sum() == len(values) for values in named.values())
+
+
+@pytest.mark.parametrize("far", [700.0, -3e5, 1e9])
+def test_the_data_stay_readable_beside_energies_that_are_far_away(monkeypatch, far):
+    """Of a model whose energies have both signs, with noise far from the data."""
+    sets = {"val": RNG.normal(-5, 10, 200), "samples": RNG.normal(8, 12, 200), "noise": RNG.normal(far, 20, 200)}
+    figure, _ = drawn(monkeypatch, sets)
+    for axes, name in zip(figure.axes, sets, strict=True):
+        heights = axes.patches[0].get_data().values
+        assert (heights > 0).sum() >= (1 if name == "noise" else 8)
+        first, last = axes.transAxes.inverted().transform(axes.transData.transform([(-20, 0), (10, 0)]))[:, 0]
+        assert last - first > 0.06  # a linear axis would leave it 30 of 700 at most
+    labels = [label.get_text() for label in figure.axes[-1].get_xticklabels()]
+    assert 4 <= len(labels) == len(set(labels)) <= 7
+    assert "axis: log far from val" in figure.texts[-1].get_text()
+
+
+def test_the_axis_says_nothing_of_itself_where_it_is_plain(monkeypatch):
+    figure, _ = drawn(monkeypatch, {"val": RNG.normal(0, 1, 50), "noise": RNG.normal(4, 1, 50)})
+    assert "axis" not in figure.texts[-1].get_text()
 
 
 @pytest.mark.parametrize("value", [0.0, 7.3, -2e9, 1e-12])
