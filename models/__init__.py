@@ -5,6 +5,7 @@ from pcgen.models.beta_vae import BetaVAE
 from pcgen.models.cnn_classifier import CNNClassifier
 from pcgen.models.ebgan import EBGAN
 from pcgen.models.gan import GAN
+from pcgen.models.generative_pointnet import GenerativePointNet
 from pcgen.models.latent_gan import LatentGAN
 from pcgen.models.pointnet_classifier import PointNetClassifier
 from pcgen.models.vae import VAE
@@ -18,6 +19,7 @@ __all__ = [
     "Autoencoder",
     "BetaVAE",
     "CNNClassifier",
+    "GenerativePointNet",
     "LatentGAN",
     "PointNetClassifier",
 ]

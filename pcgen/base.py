@@ -134,7 +134,8 @@ class GenerativeModel(Recorded, LightningModule):
         data_info: `DataModule.info()` of the training data, once it is known; kept in the checkpoint.
         noise_seed: Of `step_generator`; taken from torch's global seed at the first step, kept in the checkpoint.
         optimizer: Makes the optimizer from parameters.
-        lr_scheduler: Makes the learning-rate schedule from the optimizer, stepped once an epoch, or None.
+        lr_scheduler: Makes the learning-rate schedule from the optimizer, stepped once a `schedule_interval`, or None.
+        schedule_interval: "epoch", or "step" for an optimizer step.
     """
 
     sample_shape: tuple[int, ...]
@@ -146,6 +147,7 @@ class GenerativeModel(Recorded, LightningModule):
     chunk_size: int = 64  # data a verb handles at once: bounds memory, changes nothing else
     optimizer: OptimizerFactory
     lr_scheduler: SchedulerFactory | None = None
+    schedule_interval: str = "epoch"
     noise_seed: int | None = None
 
     def __init__(self) -> None:
@@ -267,7 +269,7 @@ class GenerativeModel(Recorded, LightningModule):
         if self.lr_scheduler is None:
             return {"optimizer": optimizer}
         scheduler = self.lr_scheduler(optimizer)
-        entry = {"scheduler": scheduler, "interval": "epoch"}
+        entry = {"scheduler": scheduler, "interval": self.schedule_interval}
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             entry["monitor"] = getattr(scheduler, "monitor", "val/loss")
         return {"optimizer": optimizer, "lr_scheduler": entry}

@@ -22,3 +22,7 @@ class UnsupportedOperationError(PcgenError, NotImplementedError):
 
 class ConfigurationError(PcgenError, ValueError):
     """Arguments that cannot work together, or a value out of its range."""
+
+
+class DivergenceError(PcgenError, ArithmeticError):
+    """A training has diverged for good."""

@@ -48,8 +48,8 @@ def langevin_map(
         ConfigurationError: If a number is out of its range, or the gradient unknown.
         DataError: If the energy does not give one number for each datum, or no gradient.
 
-    The short-run chain as a generator: E. Nijkamp, M. Hill, S.-C. Zhu, Y. N. Wu, "Learning Non-Convergent Non-Persistent
-    Short-Run MCMC Toward Energy-Based Model", NeurIPS 2019, https://arxiv.org/abs/1904.09770.
+    The short-run chain as a generator: E. Nijkamp, M. Hill, S.-C. Zhu, Y. N. Wu, "Learning Non-Convergent
+    Non-Persistent Short-Run MCMC Toward Energy-Based Model", NeurIPS 2019, https://arxiv.org/abs/1904.09770.
 
     >>> import torch
     >>> z = torch.tensor([[1.0]], requires_grad=True)
