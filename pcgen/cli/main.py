@@ -27,6 +27,7 @@ VERBS = {
     "arithmetic": ("arithmetic", "add the difference between two kinds of data to a code"),
     "restore": ("restore", "damage data and let the model undo it: the error before and after"),
     "latents": ("latents", "what the codes of one or more checkpoints say, side by side"),
+    "probe": ("probe", "linear classification on the features of one or more checkpoints, whole and damaged data"),
     "energies": ("energies", "energies of data, samples and foreign classes: what a model thinks odd"),
     "evaluate": ("evaluate", "score samples against a reference, beside an oracle"),
     "compare": ("compare", "put result files of evaluate side by side"),

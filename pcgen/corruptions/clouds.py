@@ -97,19 +97,24 @@ class CutBall(_Removal):
 
 
 class OutlierPoints(_ShareOfPoints):
-    """Replaces a share of every cloud's points by outliers, uniform in a ball about the origin.
+    """Replaces a share of every cloud's points by outliers, uniform in a ball about the origin or normally distributed.
 
     Args:
         share: Of the points, in [0, 1); rounded to whole points.
         radius: Of the ball, in the unit of the clouds: 1 is where normalised clouds live.
         max_share: If given, each cloud has a share of its own, uniform between `share` and this.
+        std: If given, outliers are drawn from N(0, std² I) instead of the ball.
     """
 
-    def __init__(self, share: float, radius: float = 1.0, max_share: float | None = None) -> None:
+    def __init__(
+        self, share: float, radius: float = 1.0, max_share: float | None = None, std: float | None = None
+    ) -> None:
         super().__init__(share, max_share)
         if not 0 < radius < math.inf:
             raise ConfigurationError(f"OutlierPoints(radius={radius}): a ball has a radius above 0")
-        self.radius = radius
+        if std is not None and not 0 < std < math.inf:
+            raise ConfigurationError(f"OutlierPoints(std={std}): outliers spread by more than 0")
+        self.radius, self.std = radius, std
 
     def corrupt(self, x: Tensor, chance: Chance) -> Tensor:
         """Replace the points that come first in a random order."""
@@ -117,9 +122,15 @@ class OutlierPoints(_ShareOfPoints):
         count = self.counts(x, chance)  # (B, 1)
         most = math.ceil(self.high * N)  # no more than these need a draw
         chosen = chance.uniform(B, N).argsort(1)[:, :most, None].expand(B, -1, 3)  # (B, K, 3)
-        outliers = self.radius * uniform_in_ball(B, most, chance).to(x.dtype)
+        outliers = self.draw(B, most, chance).to(x.dtype)
         gone = torch.arange(most, device=x.device) < count  # (B, K)
         return x.scatter(1, chosen, torch.where(gone[..., None], outliers, x.gather(1, chosen)))
+
+    def draw(self, B: int, N: int, chance: Chance) -> Tensor:
+        """Draw outliers (B, N, 3)."""
+        if self.std is not None:
+            return self.std * chance.normal(B, N, 3)
+        return self.radius * uniform_in_ball(B, N, chance)
 
 
 def keep_lowest(x: Tensor, score: Tensor, kept: Tensor, chance: Chance) -> Tensor:

@@ -16,6 +16,7 @@ from pcgen.viz.histogram import draw_latent_histogram
 from pcgen.viz.latents import draw_arithmetic, draw_traversal, traversal_frames
 from pcgen.viz.layout import Image, beside, save_png
 from pcgen.viz.plots import draw_bars, draw_curves, draw_embedding
+from pcgen.viz.robustness import draw_robustness
 
 __all__ = [
     "Image",
@@ -33,6 +34,7 @@ __all__ = [
     "draw_interpolations",
     "draw_latent_histogram",
     "draw_pairs",
+    "draw_robustness",
     "draw_rows",
     "draw_samples",
     "draw_traversal",

@@ -1,0 +1,367 @@
+"""The linear probe: how well a linear classifier tells classes apart by features that were learnt without labels.
+
+The protocol of J. Xie, Y. Xu, Z. Zheng, S.-C. Zhu, Y. N. Wu: Generative PointNet, CVPR 2021,
+https://arxiv.org/abs/2004.01301, as far as it can be followed; `DEVIATIONS` says where it is not.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from pcgen.errors import ConfigurationError, DataError
+from pcgen.metrics.bootstrap import Interval, bootstrap_interval
+from pcgen.metrics.linear_svm import LinearSVM, fit_path
+
+DEFAULT_COSTS = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+PATIENCE = 2  # costs in a row that are worse than the best before the dearer ones, which are the slowest, are left out
+# Against the authors' code, github.com/fei960922/GPointNet, tools/classification_torch.py.
+DEVIATIONS = (
+    "C is chosen by cross-validation on the training split, published: C and one of six solvers by the test split",
+    "features are standardised by the training split's mean and deviation, published: taken as they are",
+    "squared hinge loss (LinearSVC's default), published: of six solvers the hinge loss at C = 0.01",
+    "clouds are normalised as the model's own training data, published: by the range of all training coordinates",
+    "models know their own number of points, published: 2048",
+)
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+Report = Callable[[float, float | None], None]
+
+
+@dataclass(frozen=True)
+class FittedProbe:
+    """A linear classifier of features, standardised by the data it was fitted to.
+
+    Attributes:
+        mean: Of each feature (F,).
+        scale: Deviation of each (F,), 1 for one that is constant.
+        weight: (F, K').
+        intercept: (K',).
+        classes: The label that each of the K' columns stands for, ascending.
+    """
+
+    mean: Floats
+    scale: Floats
+    weight: Floats
+    intercept: Floats
+    classes: Labels
+
+    def decision(self, features: ArrayLike) -> Floats:
+        """Give how much speaks for each class (n, K') in features (n, F)."""
+        x = _checked_features(features, "given")
+        if x.shape[1] != len(self.mean):
+            raise DataError(f"features have {x.shape[1]} columns; this probe was fitted to {len(self.mean)}")
+        scores: Floats = (x - self.mean) / self.scale @ self.weight + self.intercept
+        return scores
+
+    def predict(self, features: ArrayLike) -> Labels:
+        """Give the labels (n,) of features (n, F)."""
+        labels: Labels = self.classes[self.decision(features).argmax(axis=1)]
+        return labels
+
+
+class Accuracy(NamedTuple):
+    """How well labels were predicted.
+
+    Attributes:
+        accuracy: Share of the data that are right.
+        mean_class_accuracy: Mean over the classes that occur of the share of each that is right.
+        interval: 95 % of a bootstrap over the data, of the accuracy.
+        confusion: (K, K), row i column j: data of class i taken for class j.
+    """
+
+    accuracy: float
+    mean_class_accuracy: float
+    interval: Interval
+    confusion: Labels
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """What a linear probe found.
+
+    Attributes:
+        test: On the test split.
+        train_accuracy: Share of the training split that is right: how far the features can be told apart at all.
+        cost: C that was chosen.
+        cross_validation: Mean accuracy of the folds by C, for those that were tried.
+        folds: Of the cross-validation.
+        num_train: Training data.
+        num_test: Test data.
+        num_features: F.
+        num_constant: Features that are the same for all training data, which no probe can use.
+        class_names: Of the K classes.
+        probe: Classifies further features.
+        remarks: What a reader has to know, each a sentence without a full stop.
+    """
+
+    test: Accuracy
+    train_accuracy: float
+    cost: float
+    cross_validation: dict[float, float]
+    folds: int
+    num_train: int
+    num_test: int
+    num_features: int
+    num_constant: int
+    class_names: tuple[str, ...]
+    probe: FittedProbe
+    remarks: tuple[str, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the test split that is right."""
+        return self.test.accuracy
+
+    @property
+    def mean_class_accuracy(self) -> float:
+        """Mean over the classes of the test split of the share of each that is right."""
+        return self.test.mean_class_accuracy
+
+    @property
+    def interval(self) -> Interval:
+        """Of the accuracy, 95 % of a bootstrap over the test data."""
+        return self.test.interval
+
+    @property
+    def confusion(self) -> Labels:
+        """(K, K) of the test split, row i column j: data of class i taken for class j."""
+        return self.test.confusion
+
+    def to_plain(self) -> dict[str, Any]:
+        """Give it as plain values, without the probe's weights."""
+        names = ("train_accuracy", "cost", "folds", "num_train", "num_test", "num_features", "num_constant")
+        return {
+            **plain_accuracy(self.test),
+            **{name: getattr(self, name) for name in names},
+            "cross_validation": [{"cost": c, "accuracy": a} for c, a in self.cross_validation.items()],
+            "remarks": list(self.remarks),
+        }
+
+
+def plain_accuracy(found: Accuracy) -> dict[str, Any]:
+    """Give an accuracy as plain values."""
+    return {**found._asdict(), "interval": list(found.interval), "confusion": found.confusion.tolist()}
+
+
+def linear_probe(
+    train_features: ArrayLike,
+    train_labels: ArrayLike,
+    test_features: ArrayLike,
+    test_labels: ArrayLike,
+    *,
+    class_names: Sequence[str] = (),
+    costs: Sequence[float] = DEFAULT_COSTS,
+    folds: int = 5,
+    seed: int = 0,
+    progress: Report | None = None,
+) -> ProbeResult:
+    """Fit a linear support vector machine to features and say how well it classifies others.
+
+    Features are standardised by the mean and deviation of what the machine is fitted to. Each class is told from the
+    rest by a machine of its own, as in scikit-learn's `LinearSVC` with its defaults, see `pcgen.metrics.linear_svm`.
+    The cost C is the one of best accuracy in a stratified cross-validation within the training data, the smallest
+    where several are best; costs are tried in ascending order until two in a row do worse than the best. The test
+    data decide nothing.
+
+    Args:
+        train_features: (n, F).
+        train_labels: (n,) whole numbers from 0.
+        test_features: (m, F).
+        test_labels: (m,).
+        class_names: Of labels 0, 1, …; none takes their numbers.
+        costs: Values of C to choose from.
+        folds: Of the cross-validation; fewer if a class has fewer training data, which is remarked.
+        seed: Deals the data to the folds, and is that of the bootstrap.
+        progress: Called with how many fits are done and of how many.
+
+    Raises:
+        DataError: If features are not finite or of other shapes than these; if there is only one class, or a single
+            datum of one; if a label has no name, or the training data lack one of the test's.
+        ConfigurationError: If a cost is not above 0, or there are fewer than two folds.
+    """
+    costs = _checked_costs(costs)
+    x, other = _checked_features(train_features, "training"), _checked_features(test_features, "test")
+    if x.shape[1] != other.shape[1]:
+        raise DataError(f"training data have {x.shape[1]} features and test data {other.shape[1]}; give the same")
+    y, expected = _checked_labels(train_labels, x, "training"), _checked_labels(test_labels, other, "test")
+    names = _names(class_names, y, expected)
+    classes, index, counts = np.unique(y, return_inverse=True, return_counts=True)
+    used, remarks = _usable_folds(folds, counts, [names[k] for k in classes])
+    dealt = _deal(index, used, seed)
+    report = progress or (lambda done, total: None)  # noqa: ARG005 -- nobody watches
+    found, dull = _cross_validate(x, index, len(classes), costs, dealt, report)
+    cost = max(found, key=lambda c: (found[c], -c))
+    probe, converged = _fit(x, index, classes, [c for c in costs if c <= cost])
+    report(1 + len(costs) * used, 1 + len(costs) * used)
+    return ProbeResult(
+        test=score_predictions(expected, probe.predict(other), num_classes=len(names), seed=seed),
+        train_accuracy=float((probe.predict(x) == y).mean()),
+        cost=cost,
+        cross_validation=found,
+        folds=used,
+        num_train=len(x),
+        num_test=len(other),
+        num_features=x.shape[1],
+        num_constant=int((_deviation(x) == 0).sum()),
+        class_names=names,
+        probe=probe,
+        remarks=(*remarks, *_remarks(costs, cost), *_unfinished([*dull, *([] if converged else [cost])])),
+    )
+
+
+def score_predictions(labels: ArrayLike, predicted: ArrayLike, *, num_classes: int, seed: int = 0) -> Accuracy:
+    """Compare predicted labels (m,) with the true ones (m,).
+
+    Args:
+        labels: From 0 to K − 1.
+        predicted: As labels.
+        num_classes: K.
+        seed: Of the bootstrap.
+    """
+    y, z = np.asarray(labels, dtype=np.int64), np.asarray(predicted, dtype=np.int64)
+    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
+    np.add.at(confusion, (y, z), 1)
+    there = confusion.sum(axis=1)
+    right = np.diagonal(confusion)[there > 0] / there[there > 0]
+    interval = bootstrap_interval(torch.from_numpy((y == z).astype(np.float64)), seed=seed)
+    return Accuracy(float((y == z).mean()), float(right.mean()), interval, confusion)
+
+
+# ── fitting ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _standardization(x: Floats) -> tuple[Floats, Floats]:
+    deviation = _deviation(x)
+    return x.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
+
+
+def _deviation(x: Floats) -> Floats:
+    """Give the deviation (F,) of each feature, 0 for one that differs by rounding alone."""
+    deviation: Floats = x.std(axis=0)
+    return np.where(deviation > 1e-7 * np.abs(x).max(axis=0), deviation, 0.0)  # float32 has seven digits
+
+
+def _path(x: Floats, index: Labels, K: int, costs: Sequence[float]) -> Iterator[tuple[Floats, Floats, LinearSVM]]:
+    """Give the standardisation of the data with the machine of each cost."""
+    mean, scale = _standardization(x)
+    for machine in fit_path((x - mean) / scale, index, K, costs):
+        yield mean, scale, machine
+
+
+def _fit(x: Floats, index: Labels, classes: Labels, costs: Sequence[float]) -> tuple[FittedProbe, bool]:
+    """Fit the machine of the last cost, on the way through the smaller ones."""
+    *_, (mean, scale, machine) = _path(x, index, len(classes), costs)
+    return FittedProbe(mean, scale, machine.weight, machine.intercept, classes), machine.converged
+
+
+def _cross_validate(
+    x: Floats, index: Labels, K: int, costs: Sequence[float], dealt: Sequence[Labels], report: Report
+) -> tuple[dict[float, float], list[float]]:
+    """Give the mean accuracy over the folds of each cost that was tried, and the costs that were not fitted to the end.
+
+    Args:
+        x: (n, F).
+        index: Classes (n,) from 0 to K − 1.
+        K: Number of classes.
+        costs: Ascending.
+        dealt: Rows of each fold.
+        report: Told of the progress.
+    """
+    outside = [np.setdiff1d(np.arange(len(x)), rows) for rows in dealt]
+    paths = [_path(x[rows], index[rows], K, costs) for rows in outside]
+    found: dict[float, float] = {}
+    dull: list[float] = []
+    for k, cost in enumerate(costs):
+        shares = []
+        for j, (path, rows) in enumerate(zip(paths, dealt, strict=True)):
+            mean, scale, machine = next(path)
+            scores = (x[rows] - mean) / scale @ machine.weight + machine.intercept
+            shares.append(float((scores.argmax(axis=1) == index[rows]).mean()))
+            dull += [] if machine.converged or cost in dull else [cost]
+            report(k * len(dealt) + j + 1, 1 + len(costs) * len(dealt))
+        found[cost] = float(np.mean(shares))
+        best = max(found.values())
+        if len(found) > PATIENCE and all(value < best for value in list(found.values())[-PATIENCE:]):
+            break
+    return found, dull
+
+
+def _deal(index: Labels, folds: int, seed: int) -> list[Labels]:
+    """Deal the rows to the folds, those of each class evenly."""
+    from sklearn.model_selection import StratifiedKFold
+
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
+    return [rows for _, rows in splitter.split(np.zeros((len(index), 1)), index)]
+
+
+# ── checks and remarks ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _checked_features(given: ArrayLike, whose: str) -> Floats:
+    x = np.asarray(given, dtype=np.float64)
+    if x.ndim != 2 or not x.size:
+        raise DataError(f"{whose} features have shape {x.shape}; give (n, F) of at least one datum and one feature")
+    bad = int((~np.isfinite(x)).any(axis=1).sum())
+    if bad:
+        raise DataError(f"features of {bad} of {len(x)} {whose} data hold NaN or infinity: the model has diverged")
+    return x
+
+
+def _checked_labels(given: ArrayLike, x: Floats, whose: str) -> Labels:
+    labels = np.asarray(given)
+    if labels.shape != (len(x),) or not (np.issubdtype(labels.dtype, np.integer) and labels.min() >= 0):
+        raise DataError(
+            f"{whose} labels are {labels.dtype} {labels.shape} for {len(x)} data; give a whole number from 0 for each"
+        )
+    return labels.astype(np.int64)
+
+
+def _checked_costs(costs: Sequence[float]) -> tuple[float, ...]:
+    if not len(costs) or not all(np.isfinite(c) and c > 0 for c in costs):
+        raise ConfigurationError(f"costs are {list(costs)}; give numbers above 0, such as 0.001, 0.01, 0.1")
+    return tuple(sorted({float(c) for c in costs}))
+
+
+def _names(given: Sequence[str], train: Labels, test: Labels) -> tuple[str, ...]:
+    """Give a name for every class, and see that the labels can be learnt."""
+    highest = int(max(train.max(), test.max()))
+    if given and highest >= len(given):
+        raise DataError(f"there is a label {highest}, but only {len(given)} class names: {', '.join(given)}")
+    names = tuple(given) or tuple(str(k) for k in range(highest + 1))
+    known = np.unique(train)
+    if len(known) < 2:
+        raise DataError(f"all training data are of class {names[known[0]]}; a probe tells at least two classes apart")
+    strange = [names[k] for k in np.setdiff1d(test, known)]
+    if strange:
+        raise DataError(f"test data are of class {', '.join(strange)}, of which there are no training data")
+    return names
+
+
+def _usable_folds(folds: int, counts: Labels, names: Sequence[str]) -> tuple[int, list[str]]:
+    if folds < 2:
+        raise ConfigurationError(f"folds is {folds}; cross-validation wants at least 2")
+    least = int(counts.min())
+    rarest = names[int(counts.argmin())]
+    if least < 2:
+        raise DataError(f"class {rarest} has a single training datum; C is chosen on others than it is fitted to: two")
+    if least >= folds:
+        return folds, []
+    return least, [f"{least} folds instead of {folds}: class {rarest} has only {least} training data"]
+
+
+def _remarks(costs: Sequence[float], cost: float) -> list[str]:
+    if len(costs) == 1 or cost not in (costs[0], costs[-1]):
+        return []
+    end, further = ("smallest", "a smaller") if cost == costs[0] else ("largest", "a larger")
+    return [f"C = {cost:g} is the {end} of those given; {further} one may do better"]
+
+
+def _unfinished(costs: Sequence[float]) -> list[str]:
+    if not costs:
+        return []
+    which = ", ".join(f"{c:g}" for c in sorted(set(costs)))
+    return [f"the fit of C = {which} did not converge: its accuracy is that of weights on the way"]
