@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pcgen.errors import ConfigurationError, DataError
+from pcgen.nets import frozen
 from pcgen.nets.base import check_clouds, check_positive
+from pcgen.nets.critical import has_hooks
 from pcgen.nets.mlp import MLP
 from pcgen.recipe import Recorded
 
@@ -56,11 +58,27 @@ class PointNetScore(Recorded, nn.Module):
         self.num_features = sum(widths)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Give the scores (B,) of clouds (B, N, 3), in no less than single precision."""
-        h = x
+        """Give the scores (B,) of clouds (B, N, 3), in no less than single precision.
+
+        On a CPU, where no parameter asks for a gradient, a kernel gives them faster: see `pcgen.nets.frozen`.
+        """
+        parts = self._parts()
+        if parts is not None and frozen.is_computed(self._checked(x), parts):
+            return frozen.score(x, parts, self._plainly)
+        return self._plainly(x)
+
+    def _parts(self) -> frozen.Parts | None:
+        if type(self) is not PointNetScore or not all(type(layer) is PointLayer for layer in self.points):
+            return None
+        if has_hooks(self.points, *self.points):
+            return None
+        return frozen.parts_of(((layer.linear, layer.norm) for layer in self.points), self.head)
+
+    def _plainly(self, x: Tensor) -> Tensor:
+        last = x
         for h in self.local(x):
-            pass
-        score: Tensor = self.head(h.mean(2)).squeeze(1)
+            last = h
+        score: Tensor = self.head(last.mean(2)).squeeze(1)
         return score.to(torch.promote_types(score.dtype, torch.float32))
 
     def local(self, x: Tensor) -> Iterator[Tensor]:
@@ -69,15 +87,18 @@ class PointNetScore(Recorded, nn.Module):
         Raises:
             DataError: If the clouds have another number of points than a network with `norm="paper"` was built for.
         """
+        h = self._checked(x).transpose(1, 2)  # (B, 3, N)
+        for layer in self.points:
+            h = layer(h)
+            yield h
+
+    def _checked(self, x: Tensor) -> Tensor:
         if self.num_points not in (None, check_clouds(x).shape[1]):
             raise DataError(
                 f'this {type(self).__name__} has norm "paper" for clouds of {self.num_points} points and got '
                 f'{x.shape[1]}: set its num_points to the data\'s, or its norm to "channel", which takes any number'
             )
-        h = x.transpose(1, 2)  # (B, 3, N)
-        for layer in self.points:
-            h = layer(h)
-            yield h
+        return x
 
     def features(self, x: Tensor) -> Tensor:
         """Give the largest value of each channel of all per-point layers (B, F) over the points of clouds (B, N, 3)."""
