@@ -78,8 +78,8 @@ def _displacements(walk: Tensor) -> Tensor:
 
 
 def _chamfer_steps(walk: Tensor) -> Tensor:
-    walk = walk.detach().cpu().double()
-    return (chamfer_distance(walk[:-1], walk[1:]) / 2).sqrt()
+    walk = walk.detach().cpu()
+    return (chamfer_distance(walk[:-1], walk[1:]).double() / 2).sqrt()
 
 
 def _check(walk: Tensor, corresponding: bool) -> None:

@@ -119,10 +119,10 @@ def bin_edges(sets: Mapping[str, Floats], margin: float | None = None) -> tuple[
     scale = choose_scale(sets.values(), *also)
     # A single value has no width: it gets some, more than float64 loses in its digits.
     room = 0.0 if high > low else max(abs(low), 1.0) * 1e-3
-    ends = scale.forward(np.array([low - room, high + room]))
+    first, last = scale.forward(np.array([low - room, high + room])).tolist()
     if scale.name == "asinh":  # what is far away takes much of the axis
-        bins = int(np.clip(bins * (ends[1] - ends[0]) / MIDDLE_PLACES, bins, 2 * MOST))
-    edges = scale.inverse(np.linspace(*ends, bins + 1))
+        bins = int(np.clip(bins * (last - first) / MIDDLE_PLACES, bins, 2 * MOST))
+    edges = scale.inverse(np.linspace(first, last, bins + 1))
     edges[0], edges[-1] = min(low - room, low), max(high + room, high)  # what rounding took
     return edges, scale
 

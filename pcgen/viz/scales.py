@@ -1,5 +1,6 @@
 """Which axis shows several sets of numbers: even, logarithmic, or stretched where the first set lies."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Literal, NamedTuple
 
@@ -46,11 +47,12 @@ class Scale(NamedTuple):
 
     def ticks(self, low: float, high: float, count: int = TICKS) -> list[float]:
         """Choose at most so many round numbers from low to high, about evenly apart on the axis."""
-        aims = self.inverse(np.linspace(*self.forward(np.array([low, high])), count))
+        first, last = self.forward(np.array([low, high])).tolist()
+        aims = self.inverse(np.linspace(first, last, count))
         steps = np.diff(aims)
         gaps = np.minimum([steps[0], *steps], [*steps, steps[-1]])  # to the nearer neighbour
-        ways = [np.ceil, *[np.round] * (count - 2), np.floor]  # the ends are rounded inwards
-        rounded = {_rounded(*each) for each in zip(aims.tolist(), gaps.tolist(), ways, strict=True)}
+        ways: list[Callable[[float], float]] = [math.ceil, *[round] * (count - 2), math.floor]  # the ends inwards
+        rounded = {_rounded(aim, gap, way) for aim, gap, way in zip(aims.tolist(), gaps.tolist(), ways, strict=True)}
         return sorted(tick for tick in rounded if low <= tick <= high)
 
 

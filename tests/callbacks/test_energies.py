@@ -49,6 +49,19 @@ class Sampling(Distance):
         return torch.rand(n, *self.sample_shape, generator=generator)
 
 
+class Chain(Distance):
+    """Samples are noise that was moved and shrunk."""
+
+    @verb
+    def trajectory(self, n, frames, *, generator=None):
+        noise = 3 * torch.randn(n, *self.sample_shape, generator=generator)
+        return torch.stack([noise * (1 - share) + share / 2 for share in torch.linspace(0, 0.9, frames)])
+
+    @verb
+    def sample(self, n, *, generator=None):
+        return self.trajectory(n, 2, generator=generator)[-1]
+
+
 class Mute(Distance):
     energy = GenerativeModel.energy
 
@@ -157,6 +170,18 @@ def test_numbers_go_into_the_table_and_to_the_loggers(tmp_path, monkeypatch):
         assert logged(tmp_path, f"energy/auroc_{name}") == pytest.approx([each[name].auroc for each in found])
     assert calls[-1][1]["notes"]["right"] == f"AUROC {found[-1]['right'].auroc:.3f}"
     assert calls[-1][1]["margin"] is None
+
+
+def test_noise_stands_last_beside_the_samples_that_it_became(tmp_path, monkeypatch):
+    calls, model = noted(monkeypatch), Chain((1, 6, 6))
+    train(tmp_path, Energies(0, num_data=20, foreign=["right"], seed=3), model=model, data=Stripes(["left"]))
+    [((found, x), _)] = calls
+    assert list(found) == list(x) == ["val", "train", "samples", "right", "noise"]
+    assert np.array_equal(x["samples"], draw(model, 20, 3))
+    np.testing.assert_allclose(0.1 * x["noise"] + 0.45, x["samples"], rtol=1e-4, atol=1e-5)
+    assert np.allclose(found["noise"], model.energy(torch.from_numpy(x["noise"])), rtol=1e-5)
+    assert [row["set"] for row in table(tmp_path)] == list(found)
+    assert logged(tmp_path, "energy/auroc_noise") == [1.0]
 
 
 def test_a_model_of_its_data_tells_foreign_ones(tmp_path):

@@ -1,5 +1,6 @@
 """Callbacks about the latent code, in real trainings of a model as small as can be."""
 
+import csv
 import functools
 import warnings
 from pathlib import Path
@@ -385,6 +386,23 @@ def test_interpolations_walk_the_path_that_was_chosen(tmp_path, monkeypatch):
         expected = model.interpolate(*torch.from_numpy(ends[0]), 3, path=path)
         assert np.allclose(walks[0], expected, atol=1e-6)
         assert ("spherical" in how["heading"]) == (path == "spherical")
+
+
+@SHAPES
+def test_how_smooth_the_walks_are_is_written_and_logged(tmp_path, monkeypatch, shape):
+    drawn = noted(monkeypatch, interpolations, "draw_interpolations")
+    train(tmp_path, [Interpolations(0, num_pairs=2, steps=5)], model=Linear(shape), shape=shape)
+    [((walks, _), _)] = drawn
+    rows = list(csv.DictReader((tmp_path / "interpolations.csv").open()))
+    assert [float(row["walk"]) for row in rows] == [0, 1]
+    for row, walk in zip(rows, walks, strict=True):
+        lengths = np.sqrt(np.square(np.diff(walk.astype(float), axis=0)).reshape(4, -1).mean(1))
+        scale = np.sqrt(3) if shape[-1] == 3 else 1  # of three coordinates a point
+        assert float(row["mean_step"]) == pytest.approx(scale * lengths.mean(), rel=1e-4)
+        assert float(row["longest_step"]) == pytest.approx(scale * lengths.max(), rel=1e-4)
+        assert float(row["ratio"]) == pytest.approx(1, rel=1e-3)  # a linear code, decoded linearly
+        assert ("chamfer_ratio" in row) == (shape[-1] == 3)
+    assert logged(tmp_path, "interpolation/longest_to_mean_step") == pytest.approx([1], rel=1e-3)
 
 
 @SHAPES

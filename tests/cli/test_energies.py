@@ -15,7 +15,7 @@ from torch import nn
 import pcgen
 from pcgen.base import GenerativeModel, verb
 from pcgen.datamodules import MNIST, PointClouds, Shapes
-from pcgen.metrics import draw
+from pcgen.metrics import draw, draw_trajectories
 from pcgen.metrics.functional import summarize_energies
 
 
@@ -46,6 +46,19 @@ class Sampling(Distance):
     @verb
     def sample(self, n, *, generator=None):
         return torch.rand(n, *self.sample_shape, generator=generator)
+
+
+class Chain(Distance):
+    """Samples are noise that was moved and shrunk."""
+
+    @verb
+    def trajectory(self, n, frames, *, generator=None):
+        noise = 3 * torch.randn(n, *self.sample_shape, generator=generator)
+        return torch.stack([noise * (1 - share) + share / 2 for share in torch.linspace(0, 0.9, frames)])
+
+    @verb
+    def sample(self, n, *, generator=None):
+        return self.trajectory(n, 2, generator=generator)[-1]
 
 
 def trained_on(folder, model, data):
@@ -110,6 +123,21 @@ def test_clouds_samples_and_foreign_classes(cli, spotter, tmp_path):
     assert f"{summary['lamp'].auroc:.3f}" in result.out
     assert "energies of Sampling on Shapes (test), margin 0.125" in result.out
     assert Image.open(tmp_path / "e.png").height > 5 * 100
+
+
+def test_noise_stands_beside_the_samples_that_it_became(cli, tmp_path):
+    checkpoint = trained_on(tmp_path, Chain(), chairs(scope="set"))
+    words = ["--trust", "-n", 10, "--seed", 3, "--foreign", "lamp", "--csv", "e.csv", "--png", "e.png"]
+    result = cli("energies", checkpoint, *words)
+    assert result.status == 0, result.err
+    found, model = rows(tmp_path / "e.csv"), pcgen.load(checkpoint, trust=True)
+    assert list(found) == ["test", "train", "samples", "lamp", "noise"]
+    states = draw_trajectories(model, 10, 2, 3)
+    assert torch.equal(states[-1], draw(model, 10, 3))
+    for name, x in (("noise", states[0]), ("samples", states[-1])):
+        assert [energy for energy, _ in found[name].values()] == pytest.approx(model.energy(x).tolist(), rel=1e-4)
+    assert found["noise"][4][1] == "noise_00004"
+    assert "noise" in result.out
 
 
 def test_what_is_drawn_depends_on_the_seed_alone(cli, spotter, tmp_path):

@@ -107,6 +107,20 @@ def test_a_walk_by_name_and_by_row_has_both_ends_in(cli, trained, clouds, tmp_pa
         np.testing.assert_allclose(walk[[0, -1]], ends.numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_how_smooth_walks_are_is_told(cli, trained, digits, tmp_path):
+    result = cli("interpolate", trained, "--from-prior", "--pairs", 2, "--steps", 6, "--seed", 3, "--out", "w.npy")
+    walks = np.load(tmp_path / "w.npy").reshape(2, 6, 32, 3).astype(np.float64)
+    lengths = np.sqrt(np.square(np.diff(walks, axis=1)).sum(-1).mean(-1))  # (2, 5)
+    for k, steps in enumerate(lengths):
+        [line] = [line for line in result.out.splitlines() if line.strip("│ ").startswith(f"{k} ")]
+        numbers = [float(word) for word in line.strip("│ ").split("│")]
+        assert numbers[:4] == pytest.approx([k, steps.mean(), steps.max(), steps.max() / steps.mean()], rel=1e-3)
+        assert 1 <= numbers[4] < 5
+    result = cli("interpolate", digits, "--out", "i.npy")
+    assert "longest / mean" in result.out
+    assert "Chamfer" not in result.out
+
+
 @pytest.fixture
 def blind(monkeypatch, trained):
     """The shared run, whose model has forgotten how to encode: it samples alone, as a GAN does."""
