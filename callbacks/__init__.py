@@ -8,6 +8,7 @@ from pcgen.callbacks.latent_histogram import LatentHistogram
 from pcgen.callbacks.latent_scores import LatentScores
 from pcgen.callbacks.latent_space import LatentSpace
 from pcgen.callbacks.latent_usage import LatentUsage
+from pcgen.callbacks.linear_probe import LinearProbe
 from pcgen.callbacks.loss_curves import LossCurves
 from pcgen.callbacks.reconstruction_quality import ReconstructionQuality
 from pcgen.callbacks.reconstructions import Reconstructions
@@ -26,6 +27,7 @@ __all__ = [
     "LatentScores",
     "LatentSpace",
     "LatentUsage",
+    "LinearProbe",
     "LossCurves",
     "ReconstructionQuality",
     "Reconstructions",

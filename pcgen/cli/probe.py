@@ -20,8 +20,10 @@ from pcgen.errors import ConfigurationError
 if TYPE_CHECKING:
     from pcgen.base import GenerativeModel
     from pcgen.cli.probe_rows import Row, Splits
+    from pcgen.metrics.published import Published
 
 IN_A_ROW = 3  # confusion matrices
+NAME = 18  # letters of the longest published method
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--classes", help="names, separated by commas (default: all that the data have)")
     common.add_normalize_argument(parser)
     parser.add_argument("-n", type=int, help="data of each split at most, at random (default: all)")
-    parser.add_argument("--costs", help="values of C to choose from, separated by commas (default 1e-5 to 1)")
+    parser.add_argument(
+        "--costs", help="values of C to choose from, separated by commas (default: ten from 1e-5 to 10)"
+    )
     parser.add_argument("--folds", type=int, default=5, help="of the cross-validation (default 5)")
     parser.add_argument("--kept", help="shares of the points that are left, by commas (default 1,.75,.5,.25,.12,.06)")
     parser.add_argument(
@@ -135,54 +139,76 @@ def _show(rows: "list[Row]", data: "Splits", arguments: argparse.Namespace) -> N
     if arguments.json == Path("-"):
         return
     from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
 
-    K = len(rows[0].test.confusion)
-    sizes = f"{len(data.train.x)} for fitting, {len(data.test.x)} for testing, {K} classes"
-    table = Table(title=escape(f"linear probe on {data.test.place}: {sizes}; accuracies in %"), title_justify="left")
-    cells = [_cells(row) for row in rows]
-    heads = list(dict.fromkeys(head for each in cells for head in each))
-    for head in ("", *heads):
-        table.add_column(head, justify="right" if head else "left", overflow="fold", no_wrap=head == "test")
-    for row, each in zip(rows, cells, strict=True):
-        table.add_row(escape(row.name), *(each.get(head, "–") for head in heads))
     published = _published(data)
-    if published:
-        table.add_section()
-        for one in published:
-            known = {"test": f"{100 * one.accuracy:.1f}"}
-            label = f"{one.method} ({one.year}{', ' + one.note if one.note else ''})"
-            table.add_row(label, *(known.get(head, "") for head in heads), style="dim")
     console = Console()
-    console.print(table)
+    console.print(_accuracies(rows, published, data))
+    if any(row.robustness is not None for row in rows):
+        console.print(_damages(rows))
     notes = [f"{row.name}: {remark}" for row in rows for remark in row.remarks]
     if published:
-        notes.append("below the line: published, by other protocols, see --json")
+        notes.append("below the line: published, by other protocols, which --json names")
     for note in notes:
         console.print(note, style="dim italic", markup=False)
 
 
-def _cells(row: "Row") -> dict[str, str]:
-    """Give what the table shows of a row, by its head."""
-    low, high = row.test.interval
-    shown = {}
-    if row.result is not None:
-        shown["features"] = f"{row.result.num_features} ({row.features})"
-        shown["C"] = f"{row.result.cost:g}"
-        shown["folds"] = f"{100 * max(row.result.cross_validation.values()):.1f}"
-        shown["train"] = f"{100 * row.result.train_accuracy:.1f}"
-    shown["test"] = f"{100 * row.test.accuracy:.1f} ({100 * low:.1f}–{100 * high:.1f})"
-    shown["mean of classes"] = f"{100 * row.test.mean_class_accuracy:.1f}"
-    found = row.robustness
-    if found is not None:
-        shown[f"{100 * found.kept.levels[-1]:g} % kept"] = f"{100 * found.kept.last():.1f}"
-        shown[f"{100 * found.outliers.levels[-1]:g} % outliers"] = f"{100 * found.outliers.last():.1f}"
-        shown[f"{found.jitter.levels[-1]:g} jitter"] = f"{100 * found.jitter.last():.1f}"
-    return shown
+def _accuracies(rows: "list[Row]", published: "tuple[Published, ...]", data: "Splits") -> Any:
+    """Make the table of whole data, published accuracies below ours."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    sizes = f"{len(data.train.x)} to fit, {len(data.test.x)} to test, {len(rows[0].test.confusion)} classes"
+    table = Table(title=escape(f"linear probe on {data.test.place}: {sizes}"), title_justify="left")
+    table.add_column("accuracy in %", overflow="fold", min_width=NAME)
+    for head in ("features", "C", "folds", "test", "95 %", "by class"):
+        table.add_column(head, justify="left" if head == "features" else "right", no_wrap=head != "features")
+    for row in rows:
+        table.add_row(escape(row.name), *_cells(row))
+    if published:
+        table.add_section()
+    for one in published:
+        table.add_row(one.method, one.note, "", "", f"{100 * one.accuracy:.1f}", "", "")
+    return table
 
 
-def _published(data: "Splits") -> Any:
+def _cells(row: "Row") -> list[str]:
+    """Give what the table shows of a row."""
+    (low, high), found = row.test.interval, row.result
+    tested = [
+        f"{100 * row.test.accuracy:.1f}",
+        f"{100 * low:.1f}–{100 * high:.1f}",
+        f"{100 * row.test.mean_class_accuracy:.1f}",
+    ]
+    if found is None:
+        return [row.features, "–", "–", *tested]
+    folds = f"{100 * max(found.cross_validation.values()):.1f}"
+    return [f"{found.num_features} ({row.features})", f"{found.cost:g}", folds, *tested]
+
+
+def _damages(rows: "list[Row]") -> Any:
+    """Make the table of damaged clouds, the worst level of each damage."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    found = {row.name: row.robustness for row in rows if row.robustness is not None}
+    some = next(iter(found.values()))
+    table = Table(title="test accuracy in % on damaged clouds", title_justify="left")
+    heads = (
+        "whole",
+        f"{100 * some.kept.levels[-1]:g} % of points",
+        f"{100 * some.outliers.levels[-1]:g} % outliers",
+        f"{some.jitter.levels[-1]:g} jitter",
+    )
+    for head in ("", *heads):
+        table.add_column(head, justify="right" if head else "left", overflow="fold")
+    for row in rows:
+        if (each := found.get(row.name)) is not None:
+            values = (row.test.accuracy, each.kept.last(), each.outliers.last(), each.jitter.last())
+            table.add_row(escape(row.name), *(f"{100 * value:.1f}" for value in values))
+    return table
+
+
+def _published(data: "Splits") -> "tuple[Published, ...]":
     from pcgen.metrics.published import published_for
 
     return published_for(data.class_names)
@@ -240,7 +266,7 @@ def _damage_picture(curves: dict[str, Any], rows: "list[Row]", data: "Splits") -
         name: {kind: tuple(getattr(each, kind)) for kind in ("kept", "outliers", "jitter")}
         for name, each in curves.items()
     }
-    title = f"Accuracy on damaged clouds of {data.test.place}; dashed: the commonest class for all"
+    title = f"Accuracy on damaged clouds of {Path(data.test.source).name}; dashed: the commonest class for all"
     return draw_robustness(found, chance=there.max() / there.sum(), title=title)
 
 

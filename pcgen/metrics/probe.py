@@ -16,7 +16,7 @@ from pcgen.errors import ConfigurationError, DataError
 from pcgen.metrics.bootstrap import Interval, bootstrap_interval
 from pcgen.metrics.linear_svm import LinearSVM, fit_path
 
-DEFAULT_COSTS = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+DEFAULT_COSTS = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0)
 PATIENCE = 2  # costs in a row that are worse than the best before the dearer ones, which are the slowest, are left out
 # Against the authors' code, github.com/fei960922/GPointNet, tools/classification_torch.py.
 DEVIATIONS = (
