@@ -88,8 +88,7 @@ def langevin_states(
     state = x.detach().clone()
     yield state
     for t in temperatures:
-        drift = energy_gradient(energy, state, chunk_size=chunk_size).mul_(-(step_size**2) / 2)
-        state = drift.add_(state)
+        state = state.add(energy_gradient(energy, state, chunk_size=chunk_size), alpha=-(step_size**2) / 2)
         if t > 0:
             state.add_(_noise(x, generator), alpha=math.sqrt(t) * step_size)
         if clamp is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pcgen.errors import ConfigurationError
-from pcgen.ops.langevin import Energy, checked_values, langevin_states
+from pcgen.ops.langevin import Energy, checked_values, langevin, langevin_states
 
 ChainGradient = Literal["exact", "straight-through"]
 
@@ -67,16 +67,19 @@ def langevin_map(
 class _Map(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor, energy: Energy, options: dict[str, Any], gradient: ChainGradient) -> Tensor:
-        states = list(langevin_states(energy, z, temperature=0.0, **options))
         ctx.energy, ctx.options, ctx.gradient = energy, options, gradient
-        ctx.states = states[:-1] if ctx.needs_input_grad[0] else []
-        return states[-1] if len(states) > 1 else states[-1].clone()
+        if not ctx.needs_input_grad[0]:
+            return langevin(energy, z, temperature=0.0, **options)
+        *ctx.states, last = langevin_states(energy, z, temperature=0.0, **options)
+        return last
 
     @staticmethod
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, v: Tensor) -> Any:
+        if len(v) == 0:
+            return v, None, None, None
         drift = ctx.options["step_size"] ** 2 / 2
-        size = ctx.options["chunk_size"] or max(len(v), 1)
+        size = ctx.options["chunk_size"] or len(v)
         back = _exact if ctx.gradient == "exact" else _straight_through
         for state in reversed(ctx.states):
             parts = zip(state.split(size), v.split(size), strict=True)
