@@ -27,7 +27,6 @@ class Guarded(GenerativeModel):
     def __init__(self, guard: DivergenceGuard) -> None:
         super().__init__()
         self.guard = guard
-        self._unheard: str | None = None  # a fault of the last step's gradient
 
     def guarded(self, run: Callable[[], tuple[Tensor, Tensor]]) -> Tensor:
         """Give the ends of healthy chains, after resampling and rolling back as often as needed.
@@ -38,7 +37,7 @@ class Guarded(GenerativeModel):
         Raises:
             DivergenceError: If that was needed too often.
         """
-        complaint, self._unheard = self._unheard, None
+        complaint, self.guard.pending = self.guard.pending, None
         if complaint is not None:  # bad gradients: the weights are as they were, and the state is doubtful
             self._roll_back(complaint, 0)
         while True:
@@ -77,7 +76,7 @@ class Guarded(GenerativeModel):
                 f"the chains diverge at step {step}: {complaint}, after {resamples} resamples and "
                 f"{self.guard.rollbacks} rollbacks; take a smaller learning rate or step_size, or a larger jitter"
             )
-        restored = self.guard.restore(self, optimizer)
+        restored = self.guard.restore(self, optimizer, step)
         self.guard.note(Fault(step, complaint, resamples, restored))
         warnings.warn(
             f"step {step}: {complaint}, and {resamples} resamples did not help; back to the weights of step {restored}",
@@ -89,11 +88,17 @@ class Guarded(GenerativeModel):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":  # whose scaler skips such steps itself
-            self._unheard = "the gradient is not finite"
+            self.guard.pending = "the gradient is not finite"
             for parameter in self.parameters():
                 parameter.grad = None
         else:
             self.log("train/gradient_norm", norm, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+
+    def on_fit_start(self) -> None:
+        """Begin a new history, unless a training is resumed."""
+        super().on_fit_start()
+        if self.trainer.ckpt_path is None:
+            self.guard.begin_anew()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the guard's history and good states."""

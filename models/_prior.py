@@ -18,6 +18,14 @@ def standard_normal(n: int, dim: int, *, generator: torch.Generator | None, like
     return torch.randn(n, dim, generator=generator, device=device).to(like)
 
 
+def generator_on(device: torch.device, rng: torch.Generator) -> torch.Generator:
+    """Give a generator on the device, seeded by this one, where this one is on the CPU and the device is not."""
+    if device.type == "cpu":
+        return rng
+    seed = int(torch.randint(2**62, (), generator=rng))
+    return torch.Generator(device).manual_seed(seed)
+
+
 def check_codes(z: Tensor, dim: int) -> Tensor:
     """Return z if it is a batch of codes (B, dim).
 

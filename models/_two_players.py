@@ -17,7 +17,6 @@ this file does by hand what Lightning does for one:
 import contextlib
 import warnings
 from abc import abstractmethod
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -29,6 +28,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from pcgen.base import Batch, GenerativeModel, OptimizerFactory, SchedulerFactory
 from pcgen.errors import ConfigurationError
+from pcgen.models._freezing import frozen
 from pcgen.nets import ExponentialMovingAverage
 
 
@@ -283,16 +283,3 @@ class TwoPlayers(GenerativeModel):
             )
         # A remedy for a model of Lightning's own tests, told to everybody who saves every so many steps.
         warnings.filterwarnings("ignore", message="Using ModelCheckpoint with manual optimization")
-
-
-@contextlib.contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Let gradients pass through a network within the block and leave none in it."""
-    learning = [p for p in network.parameters() if p.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad = False
-    try:
-        yield
-    finally:
-        for parameter in learning:
-            parameter.requires_grad = True

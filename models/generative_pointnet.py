@@ -19,8 +19,6 @@ Where it differs, and why:
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,8 +29,9 @@ from pcgen.chains import ChainStart, CodeInference, DivergenceGuard, NoiseStart,
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.metrics import Diversity, MeanOverData
 from pcgen.models._evaluation import Evaluated
+from pcgen.models._freezing import frozen
 from pcgen.models._guarded import Guarded
-from pcgen.models._prior import check_codes, standard_normal
+from pcgen.models._prior import check_codes, generator_on, standard_normal
 from pcgen.nets import PointNetScore
 from pcgen.ops import langevin, langevin_map, langevin_states
 
@@ -86,7 +85,14 @@ class GenerativePointNet(Guarded, Evaluated):
         lr_scheduler: SchedulerFactory | None = None,
     ) -> None:
         super().__init__(guard or DivergenceGuard())
-        _check(num_points, reference_std, steps, score_scale, noise_end, jitter, energy_weight)
+        _check_counts(num_points=num_points, steps=steps, noise_end=1 if noise_end is None else noise_end)
+        _check_positive(
+            reference_std=reference_std,
+            step_size=step_size,
+            clamp=1.0 if clamp is None else clamp,
+            score_scale=score_scale,
+        )
+        _check_weights(jitter=jitter, energy_weight=energy_weight)
         self.score, self.start = score or PointNetScore(), start or NoiseStart()
         if self.score.num_points not in (None, num_points):
             raise ConfigurationError(
@@ -97,6 +103,8 @@ class GenerativePointNet(Guarded, Evaluated):
         self.score_scale, self.noise_decay, self.noise_end = score_scale, noise_decay, noise_end
         self.jitter, self.energy_weight = jitter, energy_weight
         self.start.prepare(self.sample_shape)
+        own = [f"start.{name}" for name, _ in self.start.named_buffers()]  # of each process, where there are several
+        nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, own)  # noqa: SLF001
         self.inference = inference or CodeInference()
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.register_buffer("noise_share", torch.ones(()))  # of the chain's noise, as far as the training has come
@@ -140,8 +148,8 @@ class GenerativePointNet(Guarded, Evaluated):
 
     def temperatures(self, share: float) -> list[float]:
         """Give the temperature of each step of the chain, `share` being that of the noise that is left."""
-        last = max(1, self.steps // 12) if self.noise_decay else 0
-        along = [max(0.0, 1 - (k + 1) / (self.steps - last)) if last else 1.0 for k in range(self.steps)]
+        noisy = max(1, self.steps - max(1, self.steps // 12))
+        along = [max(0.0, 1 - (k + 1) / noisy) if self.noise_decay else 1.0 for k in range(self.steps)]
         return [(share * scale) ** 2 for scale in along]
 
     def chain(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -230,7 +238,8 @@ class GenerativePointNet(Guarded, Evaluated):
                 f"clouds (B, {self.num_points}, 3)"
             )
         noise = self.noise(1, generator=torch.Generator().manual_seed(0))[0]  # the same for all, always
-        return in_chunks(lambda part: self.inference(self._map, part, noise).flatten(1), x, self.chunk_size)
+        with frozen(self.score):  # in the way back too
+            return in_chunks(lambda part: self.inference(self._map, part, noise).flatten(1), x, self.chunk_size)
 
     def _map(self, z: Tensor) -> Tensor:
         options = {k: v for k, v in self._options().items() if k != "temperature"}
@@ -275,14 +284,14 @@ class GenerativePointNet(Guarded, Evaluated):
     def _chains(self, x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Give the ends of chains (B, N, 3) beside data, and their scores (B,)."""
         begin = self.start.begin(x, self.noise(len(x), generator=rng), generator=rng)
-        fast = on_device(rng, self.device)
+        fast = generator_on(self.device, rng)
         ends = self.chain(begin, generator=fast)
         with torch.no_grad():
             return ends, in_chunks(self.f, ends, self.chunk_size)
 
     def _follow_noise(self) -> None:
         if self.noise_end is not None:
-            self.noise_share.fill_(max(0.0, 1 - self.trainer.global_step / self.noise_end))
+            self.noise_share.fill_(max(0.0, 1 - self._step() / self.noise_end))
 
     def _log(self, terms: dict[str, Tensor], fake: Tensor) -> None:
         named = {name: value.detach() for name, value in terms.items()}
@@ -315,43 +324,19 @@ class GenerativePointNet(Guarded, Evaluated):
         return self.energy(batch.x)
 
 
-@contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Let no parameter ask for a gradient meanwhile: nothing is kept for one."""
-    asking = [p for p in module.parameters() if p.requires_grad]
-    for parameter in asking:
-        parameter.requires_grad_(requires_grad=False)
-    try:
-        yield
-    finally:
-        for parameter in asking:
-            parameter.requires_grad_(requires_grad=True)
-
-
-def on_device(rng: torch.Generator, device: torch.device) -> torch.Generator:
-    """Give a generator on the device, seeded by this one: a chain's noise is drawn where it is needed."""
-    if device.type == "cpu":
-        return rng
-    seed = int(torch.randint(2**62, (), generator=rng))
-    return torch.Generator(device).manual_seed(seed)
-
-
-def _check(
-    num_points: int,
-    reference_std: float,
-    steps: int,
-    score_scale: float,
-    noise_end: int | None,
-    jitter: float,
-    energy_weight: float,
-) -> None:
-    at_least_one = {"num_points": num_points, "steps": steps, "noise_end": 1 if noise_end is None else noise_end}
-    for name, value in at_least_one.items():
+def _check_counts(**counts: int) -> None:
+    for name, value in counts.items():
         if value < 1:
             raise ConfigurationError(f"{name} is {value}; give 1 or more")
-    for name, number in {"reference_std": reference_std, "score_scale": score_scale}.items():
-        if not 0 < number < math.inf:
-            raise ConfigurationError(f"{name} is {number}; give a number above 0")
-    for name, number in {"jitter": jitter, "energy_weight": energy_weight}.items():
-        if not 0 <= number < math.inf:
-            raise ConfigurationError(f"{name} is {number}; give a number of 0 or more")
+
+
+def _check_positive(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not 0 < value < math.inf:
+            raise ConfigurationError(f"{name} is {value}; give a number above 0")
+
+
+def _check_weights(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not 0 <= value < math.inf:
+            raise ConfigurationError(f"{name} is {value}; give a number of 0 or more")

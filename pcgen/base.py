@@ -271,7 +271,7 @@ class GenerativeModel(Recorded, LightningModule):
         scheduler = self.lr_scheduler(optimizer)
         entry = {"scheduler": scheduler, "interval": self.schedule_interval}
         if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            entry["monitor"] = getattr(scheduler, "monitor", "val/loss")
+            entry |= {"monitor": getattr(scheduler, "monitor", "val/loss"), "interval": "epoch"}
         return {"optimizer": optimizer, "lr_scheduler": entry}
 
     def step_generator(self, batch_idx: int = 0) -> torch.Generator:

@@ -33,13 +33,14 @@ class DivergenceGuard(Recorded):
     Chains diverge when the energy has grown cliffs that the step size cannot follow: their variance explodes, or they
     sit at the clamp. The paper's rule is here: chains whose variance over all coordinates is above s² + 0.1 are run
     again with fresh noise, and if they diverge each time, the last good state of weights and optimizer comes back. A
-    state is good if it was `keep_every` steps old without any fault; should it diverge again before the next is kept,
-    the one before is taken. Numbers that are not finite count as divergence, in chains, scores and gradients.
+    state is good if its chains are healthy at once, and is kept if the last that was kept or brought back is
+    `keep_every` steps ago; so should it diverge again before that, the one before is taken. Numbers that are not finite
+    count as divergence, in chains, scores and gradients.
 
     Args:
         max_variance: Of the chains' coordinates; null takes s² + 0.1, s the reference's standard deviation.
         resamples: How often chains are run again before weights are brought back, 0 or more.
-        keep_every: Steps between two states that are kept, in memory and in the checkpoint.
+        keep_every: Steps between two states that are kept; the last two are, in memory and in the checkpoint.
         max_rollbacks: The training stops with an error when weights have to be brought back more often than this.
     """
 
@@ -56,8 +57,14 @@ class DivergenceGuard(Recorded):
             raise ConfigurationError(f"max_rollbacks is {max_rollbacks}; give 0 or more")
         self.max_variance, self.resamples = max_variance, resamples
         self.keep_every, self.max_rollbacks = keep_every, max_rollbacks
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget what was, for a new training."""
         self.history: list[Fault] = []
+        self.pending: str | None = None  # a fault that was found after its step's chains, for the next step's
         self._kept: deque[dict[str, Any]] = deque(maxlen=2)  # the last good states, the newest at the end
+        self._since = 0  # step at which one was kept or brought back
 
     # ── what is wrong ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -85,7 +92,8 @@ class DivergenceGuard(Recorded):
 
     def watch(self, module: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Keep the state after so many steps, if it is time to."""
-        if not self._kept or step - self._kept[-1]["step"] >= self.keep_every:
+        if not self._kept or step - self._since >= self.keep_every:
+            self._since = step
             self._kept.append(
                 {
                     "step": step,
@@ -94,20 +102,21 @@ class DivergenceGuard(Recorded):
                 }
             )
 
-    def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Bring back the last good state and give the step that it is of.
+    def restore(self, module: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> int:
+        """Bring back the last good state after so many steps, and give the step that it is of.
 
         Learning rates stay as they are. A state is brought back once: should it diverge again, the one before is next,
-        down to the oldest, which stays.
+        down to the oldest, which stays. Gradients of the bad weights that were being accumulated are dropped.
         """
-        state = self._kept.pop() if len(self._kept) > 1 else self._kept[-1]
+        state, self._since = self._kept.pop() if len(self._kept) > 1 else self._kept[-1], step
         with torch.no_grad():
             for name, parameter in module.named_parameters():
                 parameter.copy_(state["weights"][name])
+                parameter.grad = None
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": _copied(state["optimizer"]), "param_groups": groups})
-        step: int = state["step"]
-        return step
+        restored: int = state["step"]
+        return restored
 
     def note(self, fault: Fault) -> None:
         """Write a fault into the history."""
@@ -117,11 +126,13 @@ class DivergenceGuard(Recorded):
 
     def state_dict(self) -> dict[str, Any]:
         """Give history and good states as tensors and plain values."""
-        return {"history": [list(fault) for fault in self.history], "kept": list(self._kept)}
+        faults = [list(fault) for fault in self.history]
+        return {"history": faults, "pending": self.pending, "kept": list(self._kept), "since": self._since}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take what `state_dict` gave."""
         self.history = [Fault(*fault) for fault in state["history"]]
+        self.pending, self._since = state["pending"], state["since"]
         self._kept = deque(state["kept"], maxlen=self._kept.maxlen)
 
 

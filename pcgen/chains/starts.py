@@ -114,6 +114,7 @@ class PersistentStart(ChainStart):
         kept = self.chains[self.filled]
         if len(kept) == 0:
             return kept
-        rounds = -(-n // len(kept))
-        rows = torch.cat([torch.randperm(len(kept), generator=generator) for _ in range(rounds)] or [torch.zeros(0)])
-        return kept[rows[:n].long().to(kept.device)]
+        device = "cpu" if generator is None else generator.device
+        rounds = max(1, -(-n // len(kept)))
+        rows = [torch.randperm(len(kept), generator=generator, device=device) for _ in range(rounds)]
+        return kept[torch.cat(rows)[:n].to(kept.device)]
