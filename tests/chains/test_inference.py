@@ -41,7 +41,7 @@ def test_the_chain_comes_far_nearer_to_the_data_than_from_where_it_began(distanc
     assert not z.requires_grad
     before = chamfer_distance(chain()(NOISE.expand(3, -1, -1)), x)
     after = chamfer_distance(chain()(z), x)
-    assert (after < 0.05 * before).all()
+    assert (after < 0.2 * before).all()
 
 
 def test_straight_through_finds_codes_of_a_gentle_chain_and_the_exact_gradient_of_any():
