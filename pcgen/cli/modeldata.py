@@ -89,7 +89,22 @@ class ModelData:
 
 def is_images(model: "GenerativeModel") -> bool:
     """Say whether a model's data are images (C, H, W) and not clouds (N, 3)."""
-    return len(model.sample_shape) == 3
+    return len(data_shape(model)) == 3
+
+
+def data_shape(model: "GenerativeModel") -> tuple[int, ...]:
+    """Give the shape of a model's data: of what it makes, or of what a classifier was trained on.
+
+    Raises:
+        ConfigurationError: If nobody knows.
+    """
+    known = getattr(model, "sample_shape", None) or (model.data_info or {}).get("sample_shape")
+    if known is None:
+        raise ConfigurationError(
+            f"this {type(model).__name__} does not say what data it was trained on, clouds or images: train it by a "
+            "Trainer with a pcgen datamodule"
+        )
+    return tuple(known)
 
 
 def as_images(x: "Tensor") -> NDArray[np.float32]:
@@ -173,7 +188,7 @@ def _of_images(
 
     if arguments.normalize is not None:
         raise ConfigurationError("--normalize is for clouds: this model makes images, which are in [0, 1] already")
-    images = read_images(Path(arguments.data), tuple(model.sample_shape))
+    images = read_images(Path(arguments.data), data_shape(model))
     selected, split = _select(images, split, _classes(arguments, model), missing_ok=missing_ok)
     if selected is None:
         return None

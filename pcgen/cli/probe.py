@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pcgen.metrics.published import Published
 
 IN_A_ROW = 3  # confusion matrices
-NAME = 18  # letters of the longest published method
+NAME = 19  # letters of the longest published method
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -105,11 +105,11 @@ def _all_classes(model: "GenerativeModel", arguments: argparse.Namespace) -> tup
     from pathlib import Path
 
     from pcgen.cli.images import read_images
-    from pcgen.cli.modeldata import is_images
+    from pcgen.cli.modeldata import data_shape, is_images
     from pcgen.io import catalog
 
     if is_images(model):
-        return tuple(read_images(Path(arguments.data), tuple(model.sample_shape)).class_names)
+        return tuple(read_images(Path(arguments.data), data_shape(model)).class_names)
     return tuple(catalog(arguments.data).class_names)
 
 

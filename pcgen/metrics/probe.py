@@ -4,7 +4,7 @@ The protocol of J. Xie, Y. Xu, Z. Zheng, S.-C. Zhu, Y. N. Wu: Generative PointNe
 https://arxiv.org/abs/2004.01301, as far as it can be followed; `DEVIATIONS` says where it is not.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -209,7 +209,7 @@ def linear_probe(
         num_constant=int((_deviation(x) == 0).sum()),
         class_names=names,
         probe=probe,
-        remarks=(*remarks, *_remarks(costs, cost), *_unfinished([*dull, *([] if converged else [cost])])),
+        remarks=(*remarks, *_remarks(found, costs, cost), *_unfinished([*dull, *([] if converged else [cost])])),
     )
 
 
@@ -353,8 +353,11 @@ def _usable_folds(folds: int, counts: Labels, names: Sequence[str]) -> tuple[int
     return least, [f"{least} folds instead of {folds}: class {rarest} has only {least} training data"]
 
 
-def _remarks(costs: Sequence[float], cost: float) -> list[str]:
+def _remarks(found: Mapping[float, float], costs: Sequence[float], cost: float) -> list[str]:
+    """Say if the best C is at an end of those given, and better than the one beside it."""
     if len(costs) == 1 or cost not in (costs[0], costs[-1]):
+        return []
+    if found[costs[1] if cost == costs[0] else costs[-2]] == found[cost]:
         return []
     end, further = ("smallest", "a smaller") if cost == costs[0] else ("largest", "a larger")
     return [f"C = {cost:g} is the {end} of those given; {further} one may do better"]

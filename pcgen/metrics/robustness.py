@@ -4,6 +4,7 @@ The three curves of J. Xie, Y. Xu, Z. Zheng, S.-C. Zhu, Y. N. Wu: Generative Poi
 https://arxiv.org/abs/2004.01301; `DEVIATIONS` says what is done otherwise.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -155,16 +156,17 @@ def _kept(x: Tensor, share: float, generator: Generator, *, same_number: bool, s
     if same_number:
         return DropPoints(1 - share)(x, generator=generator)
     B, N, _ = x.shape
-    order = torch.rand(B, N, generator=generator).argsort(1)[:, : max(1, round(share * N))]  # (B, M)
-    return x.gather(1, order[..., None].to(x.device).expand(-1, -1, 3))
+    order = torch.rand(B, N, generator=generator).argsort(1)[:, : max(1, round(share * N))]
+    places = order.sort(1).values[..., None]  # (B, M, 1): what is left stays in its order
+    return x.gather(1, places.to(x.device).expand(-1, -1, 3))
 
 
 def _outliers(x: Tensor, share: float, generator: Generator, *, same_number: bool, std: float) -> Tensor:
     if same_number:
         return OutlierPoints(share, std=std)(x, generator=generator)
     B, N, _ = x.shape
-    # Drawn with the point's number first, so that more outliers begin with the fewer ones.
-    extra = std * torch.randn(round(share * N), B, 3, generator=generator).transpose(0, 1)  # (B, M, 3)
+    whole = N * max(1, math.ceil(share))  # all levels draw as many, so that more outliers begin with the fewer ones
+    extra = std * torch.randn(B, whole, 3, generator=generator)[:, : round(share * N)]  # (B, M, 3)
     return torch.cat([x, extra.to(x)], dim=1)
 
 
