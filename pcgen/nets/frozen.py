@@ -6,19 +6,16 @@ kept. Figures: `benchmarks/langevin.py`.
 """
 
 from collections.abc import Callable, Iterable
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd import forward_ad
 
-from pcgen.nets.critical import has_hooks, is_linear, runs_as_written
+from pcgen.nets.critical import has_hooks, runs_as_written
 from pcgen.ops._parallel import batch_ranges, run_all
-
-if TYPE_CHECKING:
-    from pcgen.ops._point_scores import Network
 
 _HELD = 1 << 18  # values: clouds whose activations are about as many go through the head together
 _LEAST_POINTS = 2  # torch refuses to normalise over less
@@ -35,13 +32,14 @@ class Parts(NamedTuple):
 
     def parameters(self) -> list[Tensor]:
         """Give all of them."""
-        return [p for layer in (*self.points, *self.norms, *self.head) for p in layer.parameters()]
+        both = [value for layer in (*self.points, *self.norms, *self.head) for value in (layer.weight, layer.bias)]
+        return [value for value in both if value is not None]
 
 
 def parts_of(points: Iterable[tuple[nn.Module, nn.Module | None]], head: nn.Sequential) -> Parts | None:
     """Give the parts of a score (per-point layers, the mean, a head), None if some layer is of another kind."""
-    found = Parts([], [], list(filter(is_linear, head)))
-    between = [layer for layer in head if not is_linear(layer)]
+    found = Parts([], [], [layer for layer in head if type(layer) is nn.Linear])
+    between = [layer for layer in head if type(layer) is not nn.Linear]
     for linear, norm in points:
         if type(linear) is not nn.Conv1d or type(norm) not in (nn.GroupNorm, nn.LayerNorm, type(None)):
             return None
@@ -106,57 +104,64 @@ def _computed(x: Tensor, parts: Parts, *, with_gradient: bool) -> tuple[Tensor, 
     kind, eps = NONE, 0.0
     if parts.norms:
         kind, eps = (CHANNEL if isinstance(parts.norms[0], nn.GroupNorm) else PAPER), parts.norms[0].eps
-    net = _network(parts)
-    held = max(1, _HELD // (int(net.row_begin[-1]) * x.shape[1]))
-    arguments = (x.numpy(), net, kind, f.numpy().dtype.type(eps), held, f.numpy(), g.numpy())
-    run_all([(1, partial(scores, *arguments, *r)) for r in batch_ranges(len(x))])
+    layout = _layout(
+        tuple(layer.out_channels for layer in parts.points), tuple(layer.in_features for layer in parts.head)
+    )
+    held = max(1, _HELD // (layout.rows * x.shape[1]))
+    f_array = f.numpy()
+    arguments = (x.numpy(), layout.points, layout.heads, _values(parts, layout), kind, f_array.dtype.type(eps), held)
+    run_all([(1, partial(scores, *arguments, f_array, g.numpy(), *r)) for r in batch_ranges(len(x))])
     return f, g
 
 
-def _network(parts: Parts) -> "Network":
-    from pcgen.ops._block_product import ROWS, arrange
-    from pcgen.ops._point_scores import BLOCK, Network
+class _Layout(NamedTuple):
+    """Where everything begins, as the kernel reads it."""
 
-    widths = np.array([3, *(layer.out_channels for layer in parts.points)])
-    rows = -(-widths // ROWS) * ROWS
-    weights = _flat([layer.weight for layer in parts.points])
-    forward_begin, backward_begin = _begins(rows[1:] * widths[:-1]), _begins(rows[:-1] * widths[1:])
-    forwards, backwards = np.empty(forward_begin[-1], weights.dtype), np.empty(backward_begin[-1], weights.dtype)
-    arrange(weights, widths, rows, forwards, backwards)
-    scale, shift = _scale_and_shift(parts, BLOCK)
-    heads = np.array([parts.head[0].in_features, *(layer.out_features for layer in parts.head)])
-    return Network(
-        widths=widths,
-        row_begin=_begins(rows[1:]),
-        channel_begin=_begins(widths[1:]),
-        forwards=forwards,
-        forward_begin=forward_begin,
-        backwards=backwards,
-        backward_begin=backward_begin,
-        scale=scale,
-        shift=shift,
-        head_widths=heads,
-        head_weights=_flat([layer.weight for layer in parts.head]),
-        head_weight_begin=_begins(heads[1:] * heads[:-1]),
-        head_biases=_flat([layer.bias for layer in parts.head]),
-        head_bias_begin=_begins(heads[1:]),
+    points: Any  # (5, L + 1)
+    heads: Any  # (3, H + 1)
+    rows: int
+    blocks: Any  # (L + 1,): widths in whole blocks
+
+
+@lru_cache(maxsize=16)
+def _layout(widths: tuple[int, ...], head_widths: tuple[int, ...]) -> _Layout:
+    from pcgen.ops._block_product import ROWS
+
+    width, heads = np.array([3, *widths]), np.array([*head_widths, 1])
+    rows = -(-width // ROWS) * ROWS
+    points = [width, *map(_begins, (rows[1:], width[1:], rows[1:] * width[:-1], rows[:-1] * width[1:]))]
+    return _Layout(
+        np.stack(points), np.stack([heads, _begins(heads[1:] * heads[:-1]), _begins(heads[1:])]), sum(rows[1:]), rows
     )
-
-
-def _scale_and_shift(parts: Parts, block: int) -> tuple[Any, Any]:
-    if not parts.norms:
-        biases = _flat([layer.bias for layer in parts.points if layer.bias is not None])[None]
-        return biases, biases
-    both = [_flat([norm.weight for norm in parts.norms])[None], _flat([norm.bias for norm in parts.norms])[None]]
-    if isinstance(parts.norms[0], nn.LayerNorm):
-        behind = ((0, 0), (0, -len(parts.norms[0].weight) % block))  # a tile of points is read as a whole
-        both = [np.pad(values.reshape(len(parts.norms), -1), behind) for values in both]
-    return both[0], both[1]
-
-
-def _flat(values: list[Tensor]) -> Any:
-    return torch.cat([value.detach().flatten() for value in values]).numpy()
 
 
 def _begins(sizes: Any) -> Any:
     return np.concatenate([[0], np.cumsum(sizes)])
+
+
+def _values(parts: Parts, layout: _Layout) -> tuple[Any, ...]:
+    """Give all parameters as the kernel reads them."""
+    from pcgen.ops._block_product import arrange
+
+    weights = _flat(layer.weight for layer in parts.points)
+    forwards, backwards = (np.empty(size, weights.dtype) for size in layout.points[3:, -1])
+    arrange(weights, layout.points[0], layout.blocks, forwards, backwards)
+    head = _flat(layer.weight for layer in parts.head), _flat(layer.bias for layer in parts.head)
+    return forwards, backwards, *_scale_and_shift(parts), *head
+
+
+def _scale_and_shift(parts: Parts) -> tuple[Any, Any]:
+    from pcgen.ops._point_scores import BLOCK
+
+    if not parts.norms:
+        biases = _flat(layer.bias for layer in parts.points if layer.bias is not None)[None]
+        return biases, biases
+    both = [_flat(norm.weight for norm in parts.norms)[None], _flat(norm.bias for norm in parts.norms)[None]]
+    if isinstance(parts.norms[0], nn.LayerNorm):
+        behind = ((0, 0), (0, -len(parts.norms[0].weight) % BLOCK))  # a tile of points is read as a whole
+        both = [np.pad(values.reshape(len(parts.norms), -1), behind) for values in both]
+    return both[0], both[1]
+
+
+def _flat(values: Iterable[Tensor]) -> Any:
+    return np.concatenate([value.detach().numpy().ravel() for value in values])

@@ -34,17 +34,17 @@ class Network(NamedTuple):
     widths: Array  # (L + 1,) of the per-point layers, the input's 3 first
     row_begin: Array  # of its rows of z, in whole blocks
     channel_begin: Array  # of its channels
+    forward_begin: Array  # of its blocks of weights
+    backward_begin: Array  # of the blocks of its transposed weights
+    head_widths: Array  # (H + 1,), the last 1
+    head_weight_begin: Array
+    head_bias_begin: Array
     forwards: Array  # weights in blocks, see `arrange`
-    forward_begin: Array
-    backwards: Array  # the same of the transposed weights
-    backward_begin: Array
+    backwards: Array  # transposed weights in blocks
     scale: Array  # of the normalisation: (1, channels), or (L, N and more) with PAPER
     shift: Array  # and its shift, or with NONE the linear layer's
-    head_widths: Array  # (H + 1,), the last 1
     head_weights: Array
-    head_weight_begin: Array
     head_biases: Array
-    head_bias_begin: Array
 
 
 class Factors(NamedTuple):
@@ -362,34 +362,71 @@ def cloud_backwards(
 
 @kernel
 def scores(
-    x: Array, network: Network, norm: int, eps: Any, held: int, f: Array, g: Array, begin: int, end: int
+    x: Array,
+    points: Array,
+    heads: Array,
+    values: tuple[Array, ...],
+    norm: int,
+    eps: Any,
+    held: int,
+    f: Array,
+    g: Array,
+    begin: int,
+    end: int,
 ) -> None:
     """Write the scores f (B,) of clouds begin … end−1 of x (B, N, 3), and their gradients g unless that is empty.
 
-    `held` clouds go through the per-point layers before they go through the head together.
+    Args:
+        x: Clouds.
+        points: (5, L + 1), the first fields of a `Network`.
+        heads: (3, H + 1), the next.
+        values: The others.
+        norm: NONE, CHANNEL or PAPER.
+        eps: What the normalisation adds to a variance.
+        held: Clouds that go through the per-point layers before they go through the head together.
+        f: To be filled.
+        g: To be filled.
+        begin: First cloud.
+        end: Cloud after the last.
     """
     use_widest_vectors()
-    n, layers, heads = x.shape[1], network.widths.shape[0] - 1, network.head_widths.shape[0] - 1
+    network = Network(
+        points[0],
+        points[1],
+        points[2],
+        points[3],
+        points[4],
+        heads[0],
+        heads[1],
+        heads[2],
+        values[0],
+        values[1],
+        values[2],
+        values[3],
+        values[4],
+        values[5],
+    )
+    n, last, outputs = x.shape[1], points.shape[1] - 1, heads.shape[1] - 1
     stride, held = -(-n // BLOCK) * BLOCK + _GAP, min(held, end - begin)
-    rows, channels = network.row_begin[layers], network.channel_begin[layers]
+    rows, channels = network.row_begin[last], network.channel_begin[last]
     widest = (network.row_begin[1:] - network.row_begin[:-1]).max()
     z, panel = aligned_empty(held * rows * stride, f), aligned_empty(DEPTH * BLOCK, f)
     slopes = aligned_empty(2 * widest * stride if g.shape[0] else 0, f)
     factors = np.zeros((held, 5, channels), f.dtype)
-    h = np.zeros((heads + 1, held, network.head_widths.max()), f.dtype)
+    h = np.zeros((outputs + 1, held, network.head_widths.max()), f.dtype)
     d = np.zeros_like(h)
     for first in range(begin, end, held):
         m = min(held, end - first)
         for i in range(m):
             own = z[i * rows * stride : (i + 1) * rows * stride]
             cloud_forwards(network, norm, eps, x[first + i], own, factors[i], panel, h[0, i])
-        for layer in range(heads):
+        for layer in range(outputs):
             head_forwards(network, layer, h[layer, :m], h[layer + 1, :m])
-        f[first : first + m] = h[heads, :m, 0]
+        f[first : first + m] = h[outputs, :m, 0]
         if g.shape[0] == 0:
             continue
-        d[heads] = 1
-        for layer in range(heads - 1, -1, -1):
+        d[outputs] = 1
+        for layer in range(outputs - 1, -1, -1):
             head_backwards(network, layer, h[layer, :m], d[layer + 1, :m], d[layer, :m])
         for i in range(m):
             own = z[i * rows * stride : (i + 1) * rows * stride]
