@@ -31,8 +31,11 @@ if TYPE_CHECKING:
     from pcgen.metrics.latent import LatentFactorScores as LatentFactorScores
     from pcgen.metrics.latent import LatentMMD as LatentMMD
     from pcgen.metrics.means import MeanOverData as MeanOverData
+    from pcgen.metrics.model_features import features_of as features_of
     from pcgen.metrics.moments import FeatureMoments as FeatureMoments
     from pcgen.metrics.pairs import DISTANCES as DISTANCES
+    from pcgen.metrics.probe import ProbeResult as ProbeResult
+    from pcgen.metrics.probe import linear_probe as linear_probe
     from pcgen.metrics.protocol import Protocol as Protocol
     from pcgen.metrics.protocol import ball_radius as ball_radius
     from pcgen.metrics.protocol import data_name as data_name
@@ -62,6 +65,7 @@ _HOME = {
     "LatentFactorScores": "latent",
     "LatentMMD": "latent",
     "MeanOverData": "means",
+    "ProbeResult": "probe",
     "Protocol": "protocol",
     "ReconstructionScores": "clouds",
     "RestorationScores": "restoration",
@@ -78,7 +82,9 @@ _HOME = {
     "evaluate_images": "image_evaluator",
     "evaluate_sets": "evaluation",
     "extractor": "extractors",
+    "features_of": "model_features",
     "foreign_data": "foreign",
+    "linear_probe": "probe",
 }
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 -- the table above is the list

@@ -126,6 +126,16 @@ def test_outliers_fill_their_ball_evenly(x):
     assert abs(linregress(radius.numpy(), new[:, 2].numpy() / radius.numpy()).rvalue) < 0.05
 
 
+def test_outliers_may_be_normally_distributed(x):
+    many = x[:1].expand(400, N, 3)
+    y = OutlierPoints(0.5, std=0.3)(many, generator=gen())
+    outliers = y[(y != many).any(-1)]
+    assert len(outliers) == 400 * N // 2
+    assert kstest(outliers.ravel().numpy() / 0.3, "norm").pvalue > 0.01
+    correlation = np.corrcoef(outliers.T.numpy())
+    assert np.abs(correlation - np.eye(3)).max() < 0.05
+
+
 @pytest.mark.parametrize("kind", [*REMOVALS, OutlierPoints])
 def test_a_cloud_of_which_nothing_would_be_left_is_refused(kind):
     with pytest.raises(DataError, match=rf"{kind.__name__} with a share of 0.95 .* N = 10 points"):
