@@ -1,4 +1,4 @@
-"""Adversarial models small enough for a test, and fits of them.
+"""Adversarial and energy-based models small enough for a test, and fits of them.
 
 The scripts that tests start in processes of their own import this file too.
 """
@@ -9,9 +9,10 @@ import pytest
 import torch
 from pytorch_lightning import Trainer
 
+from pcgen.chains import CodeInference
 from pcgen.datamodules import Shapes
-from pcgen.models import EBGAN, GAN, Autoencoder, LatentGAN
-from pcgen.nets import MLPDecoder, PointNetEncoder
+from pcgen.models import EBGAN, GAN, Autoencoder, GenerativePointNet, LatentGAN
+from pcgen.nets import MLPDecoder, PointNetEncoder, PointNetScore
 
 ADVERSARIES = ("GAN", "LatentGAN", "EBGAN")
 ADAM = functools.partial(torch.optim.Adam, lr=1e-3)
@@ -73,3 +74,17 @@ def fit(tmp_path):
 @pytest.fixture(name="quiet_trainer")
 def _quiet_trainer():
     return quiet_trainer
+
+
+def energy_model(*, seed=0, **arguments):
+    """An energy-based model of clouds of 16 points, from torch's given seed on."""
+    torch.manual_seed(seed)
+    defaults = {"num_points": 16, "steps": 4, "step_size": 0.1, "score_scale": 16.0, "optimizer": ADAM}
+    arguments = defaults | {"inference": CodeInference(steps=3)} | arguments
+    return GenerativePointNet(arguments.pop("score", None) or PointNetScore((8, 16), (8,)), **arguments)
+
+
+@pytest.fixture(name="energy_model")
+def _energy_model():
+    """Builds an energy-based model."""
+    return energy_model
