@@ -97,7 +97,7 @@ def _check(arguments: argparse.Namespace) -> None:
     common.check_writable("--json", arguments.json)
     common.check_picture("--png", arguments.png)
     common.check_picture("--confusion", arguments.confusion)
-    given = {"costs": DEFAULT_COSTS}
+    given: dict[str, tuple[float, ...]] = {"costs": DEFAULT_COSTS}
     given |= {"kept": robustness.KEPT, "outliers": robustness.OUTLIERS, "jitter": robustness.JITTER}
     for name, default in given.items():
         text = getattr(arguments, name)

@@ -19,7 +19,7 @@ def feature_verb(model: GenerativeModel) -> Literal["features", "encode"]:
     """
     for verb in ("features", "encode"):
         if model.can(verb):
-            return verb  # type: ignore[return-value]  # a loop over literals, which mypy takes for words
+            return verb
     raise model.unsupported("features")
 
 

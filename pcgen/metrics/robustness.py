@@ -131,7 +131,7 @@ def check_levels(
         ConfigurationError: If there is none, or one is out of range.
     """
     most = 1.0 if same_number else np.inf
-    ranges = {
+    ranges: dict[str, tuple[Sequence[float], Callable[[float], bool], str]] = {
         "kept": (kept, lambda v: 0 < v <= 1, "shares above 0 and up to 1"),
         "outliers": (outliers, lambda v: 0 <= v < most, "shares from 0" + (" and below 1" if same_number else "")),
         "jitter": (jitter, lambda v: 0 <= v < np.inf, "standard deviations from 0"),
@@ -154,7 +154,8 @@ def _damage(kind: Any, x: Tensor, level: float, seed: int, **how: Any) -> Any:
 
 def _kept(x: Tensor, share: float, generator: Generator, *, same_number: bool, std: float) -> Tensor:  # noqa: ARG001
     if same_number:
-        return DropPoints(1 - share)(x, generator=generator)
+        dropped: Tensor = DropPoints(1 - share)(x, generator=generator)
+        return dropped
     B, N, _ = x.shape
     order = torch.rand(B, N, generator=generator).argsort(1)[:, : max(1, round(share * N))]
     places = order.sort(1).values[..., None]  # (B, M, 1): what is left stays in its order
@@ -163,7 +164,8 @@ def _kept(x: Tensor, share: float, generator: Generator, *, same_number: bool, s
 
 def _outliers(x: Tensor, share: float, generator: Generator, *, same_number: bool, std: float) -> Tensor:
     if same_number:
-        return OutlierPoints(share, std=std)(x, generator=generator)
+        replaced: Tensor = OutlierPoints(share, std=std)(x, generator=generator)
+        return replaced
     B, N, _ = x.shape
     whole = N * max(1, math.ceil(share))  # all levels draw as many, so that more outliers begin with the fewer ones
     extra = std * torch.randn(B, whole, 3, generator=generator)[:, : round(share * N)]  # (B, M, 3)
@@ -171,4 +173,5 @@ def _outliers(x: Tensor, share: float, generator: Generator, *, same_number: boo
 
 
 def _jitter(x: Tensor, level: float, generator: Generator, *, same_number: bool, std: float) -> Tensor:  # noqa: ARG001
-    return GaussianNoise(level)(x, generator=generator)
+    moved: Tensor = GaussianNoise(level)(x, generator=generator)
+    return moved
