@@ -19,7 +19,7 @@ def standard_normal(n: int, dim: int, *, generator: torch.Generator | None, like
 
 
 def generator_on(device: torch.device, rng: torch.Generator) -> torch.Generator:
-    """Give a generator on the device, seeded by this one, where this one is on the CPU and the device is not."""
+    """Give a generator on the device, seeded by this one of the CPU: much noise is drawn where it is needed."""
     if device.type == "cpu":
         return rng
     seed = int(torch.randint(2**62, (), generator=rng))

@@ -33,6 +33,7 @@ from pcgen.models._freezing import frozen
 from pcgen.models._guarded import Guarded
 from pcgen.models._prior import check_codes, generator_on, standard_normal
 from pcgen.nets import PointNetScore
+from pcgen.nets.base import check_positive
 from pcgen.ops import langevin, langevin_map, langevin_states
 
 TERMS = ("energy_real", "energy_fake", "energy_gap", "loss")
@@ -85,14 +86,14 @@ class GenerativePointNet(Guarded, Evaluated):
         lr_scheduler: SchedulerFactory | None = None,
     ) -> None:
         super().__init__(guard or DivergenceGuard())
-        _check_counts(num_points=num_points, steps=steps, noise_end=1 if noise_end is None else noise_end)
-        _check_positive(
+        check_positive(num_points=num_points, steps=steps, noise_end=1 if noise_end is None else noise_end)
+        _check_above_zero(
             reference_std=reference_std,
             step_size=step_size,
             clamp=1.0 if clamp is None else clamp,
             score_scale=score_scale,
         )
-        _check_weights(jitter=jitter, energy_weight=energy_weight)
+        _check_not_negative(jitter=jitter, energy_weight=energy_weight)
         self.score, self.start = score or PointNetScore(), start or NoiseStart()
         if self.score.num_points not in (None, num_points):
             raise ConfigurationError(
@@ -324,19 +325,13 @@ class GenerativePointNet(Guarded, Evaluated):
         return self.energy(batch.x)
 
 
-def _check_counts(**counts: int) -> None:
-    for name, value in counts.items():
-        if value < 1:
-            raise ConfigurationError(f"{name} is {value}; give 1 or more")
-
-
-def _check_positive(**numbers: float) -> None:
+def _check_above_zero(**numbers: float) -> None:
     for name, value in numbers.items():
         if not 0 < value < math.inf:
             raise ConfigurationError(f"{name} is {value}; give a number above 0")
 
 
-def _check_weights(**numbers: float) -> None:
+def _check_not_negative(**numbers: float) -> None:
     for name, value in numbers.items():
         if not 0 <= value < math.inf:
             raise ConfigurationError(f"{name} is {value}; give a number of 0 or more")

@@ -400,7 +400,7 @@ def test_a_checkpoint_gives_the_same_model(fit, energy_model, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"num_points": 0}, "num_points is 0; give 1 or more"),
+        ({"num_points": 0}, "num_points is 0; it must be at least 1"),
         ({"steps": 0}, "steps is 0"),
         ({"noise_end": 0}, "noise_end is 0"),
         ({"reference_std": 0.0}, "reference_std is 0.0; give a number above 0"),
