@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from pcgen.nets.critical import has_hooks, runs_as_written
-from pcgen.ops._parallel import batch_ranges, run_all
+from pcgen.ops._parallel import batch_ranges, run_all, threads
 
-_HELD = 1 << 18  # values: clouds whose activations are about as many go through the head together
+_HELD = 1 << 17  # values: clouds whose activations are about as many go through the head together
 _LEAST_POINTS = 2  # torch refuses to normalise over less
 
 Score = Callable[[Tensor], Tensor]
@@ -52,7 +52,7 @@ def parts_of(points: Iterable[tuple[nn.Module, nn.Module | None]], head: nn.Sequ
 
 def is_computed(x: Tensor, parts: Parts) -> bool:
     """Tell whether the kernel can take the place of the plain way: on a CPU, if no parameter asks for a gradient."""
-    if x.device.type != "cpu" or not runs_as_written(x) or torch.jit.is_tracing():
+    if x.device.type != "cpu" or not runs_as_written(x) or torch._C._is_tracing():  # noqa: SLF001  # the public one has no annotations
         return False
     if len(x) == 0 or x.shape[1] < _LEAST_POINTS or forward_ad.unpack_dual(x).tangent is not None:
         return False
@@ -110,7 +110,8 @@ def _computed(x: Tensor, parts: Parts, *, with_gradient: bool) -> tuple[Tensor, 
     held = max(1, _HELD // (layout.rows * x.shape[1]))
     f_array = f.numpy()
     arguments = (x.numpy(), layout.points, layout.heads, _values(parts, layout), kind, f_array.dtype.type(eps), held)
-    run_all([(1, partial(scores, *arguments, f_array, g.numpy(), *r)) for r in batch_ranges(len(x))])
+    ranges = batch_ranges(len(x)) if threads() > 1 else [(0, len(x))]  # memory is taken once a range
+    run_all([(1, partial(scores, *arguments, f_array, g.numpy(), *r)) for r in ranges])
     return f, g
 
 
@@ -151,7 +152,7 @@ def _values(parts: Parts, layout: _Layout) -> tuple[Any, ...]:
 
 
 def _scale_and_shift(parts: Parts) -> tuple[Any, Any]:
-    from pcgen.ops._point_scores import BLOCK
+    from pcgen.ops._simd import BLOCK
 
     if not parts.norms:
         biases = _flat(layer.bias for layer in parts.points if layer.bias is not None)[None]

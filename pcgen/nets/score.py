@@ -68,11 +68,10 @@ class PointNetScore(Recorded, nn.Module):
         return self._plainly(x)
 
     def _parts(self) -> frozen.Parts | None:
-        if type(self) is not PointNetScore or not all(type(layer) is PointLayer for layer in self.points):
+        layers = [layer for layer in self.points if type(layer) is PointLayer]
+        if type(self) is not PointNetScore or len(layers) < len(self.points) or has_hooks(self.points, *layers):
             return None
-        if has_hooks(self.points, *self.points):
-            return None
-        return frozen.parts_of(((layer.linear, layer.norm) for layer in self.points), self.head)
+        return frozen.parts_of(((layer.linear, layer.norm) for layer in layers), self.head)
 
     def _plainly(self, x: Tensor) -> Tensor:
         last = x
