@@ -14,8 +14,8 @@ Where it differs, and why:
   gives each point 1/N of a gradient, and a short training never gets the chain to move.
 - Rolling back brings back the optimizer too and repeats the step; the authors' code goes on with the momentum of the
   diverged weights. At most 10 resamples and 10 rollbacks are theirs.
-- Codes are found by Adam through the chain's exact gradient; the authors' code takes signs of a straight-through
-  gradient. All codes begin at the same noise, matched with the points of each cloud.
+- Codes are found by Adam; the authors' code takes signs of the gradient. Both take the straight-through gradient, the
+  exact one is an option. All codes begin at the same noise, matched with the points of each cloud.
 """
 
 import math
@@ -37,7 +37,7 @@ from pcgen.nets.base import check_positive
 from pcgen.ops import langevin, langevin_map, langevin_states
 
 TERMS = ("energy_real", "energy_fake", "energy_gap", "loss")
-CACHED = 4  # clouds of a chain's step whose activations a CPU's cache holds
+CPU_CHUNK, GPU_CHUNK = 16, 128  # clouds of a chain's step that are handled at once
 
 
 class GenerativePointNet(Guarded, Evaluated):
@@ -64,6 +64,7 @@ class GenerativePointNet(Guarded, Evaluated):
     """
 
     schedule_interval = "step"
+    chunk_size = 16  # finding codes takes seconds a cloud, and whoever waits wants to see it go on
     noise_share: Tensor
 
     def __init__(
@@ -115,7 +116,8 @@ class GenerativePointNet(Guarded, Evaluated):
 
     def f(self, x: Tensor) -> Tensor:
         """Score clouds (B, N, 3): f (B,)."""
-        return self.score_scale * self.score(x)
+        scores: Tensor = self.score_scale * self.score(x)
+        return scores
 
     def reference(self, x: Tensor) -> Tensor:
         """Give ‖X‖²/(2s²) (B,), −log N(X; 0, s² I) up to a constant."""
@@ -144,8 +146,9 @@ class GenerativePointNet(Guarded, Evaluated):
 
     def noise(self, n: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw the chains' beginnings (n, N, 3) from the reference distribution N(0, s² I)."""
-        z = standard_normal(n, self.latent_dim, generator=generator, like=self.like)
-        return (self.reference_std * z).unflatten(1, self.sample_shape)
+        z = standard_normal(n, 3 * self.num_points, generator=generator, like=self.like)
+        noise: Tensor = (self.reference_std * z).unflatten(1, self.sample_shape)
+        return noise
 
     def temperatures(self, share: float) -> list[float]:
         """Give the temperature of each step of the chain, `share` being that of the noise that is left."""
@@ -164,7 +167,7 @@ class GenerativePointNet(Guarded, Evaluated):
             "step_size": self.step_size,
             "clamp": self.clamp,
             "temperature": self.temperatures(float(self.noise_share)),
-            "chunk_size": CACHED if self.device.type == "cpu" else self.chunk_size,
+            "chunk_size": CPU_CHUNK if self.device.type == "cpu" else GPU_CHUNK,
         }
 
     def _energy(self, x: Tensor) -> Tensor:
@@ -221,7 +224,7 @@ class GenerativePointNet(Guarded, Evaluated):
         Raises:
             DataError: If the codes are not of the model's 3N.
         """
-        check_codes(z, self.latent_dim)
+        check_codes(z, 3 * self.num_points)
         return in_chunks(self._map, z.unflatten(1, self.sample_shape), self.chunk_size)
 
     @verb

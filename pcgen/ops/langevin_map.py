@@ -3,6 +3,7 @@
 x_0 = z,  x_{k+1} = clamp(x_k − δ²/2 ∇E(x_k)),  M(z) = x_T
 """
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -70,21 +71,35 @@ class _Map(torch.autograd.Function):
         ctx.energy, ctx.options, ctx.gradient = energy, options, gradient
         if not ctx.needs_input_grad[0]:
             return langevin(energy, z, temperature=0.0, **options)
+        if gradient == "straight-through":
+            last, ctx.free = _with_free(energy, z, options)
+            return last
         *ctx.states, last = langevin_states(energy, z, temperature=0.0, **options)
         return last
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, v: Tensor) -> Any:
         if len(v) == 0:
             return v, None, None, None
+        if ctx.gradient == "straight-through":
+            return v * ctx.free, None, None, None
         drift = ctx.options["step_size"] ** 2 / 2
         size = ctx.options["chunk_size"] or len(v)
-        back = _exact if ctx.gradient == "exact" else _straight_through
         for state in reversed(ctx.states):
             parts = zip(state.split(size), v.split(size), strict=True)
-            v = torch.cat([back(ctx.energy, x, w, drift, ctx.options["clamp"]) for x, w in parts])
+            v = torch.cat([_exact(ctx.energy, x, w, drift, ctx.options["clamp"]) for x, w in parts])
         return v, None, None, None
+
+
+def _with_free(energy: Energy, z: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Give the chain's end, and which values (B, …) were never put back by the clamp."""
+    clamp = math.inf if options["clamp"] is None else options["clamp"]
+    free = torch.ones_like(z, dtype=torch.bool)
+    first, *rest = langevin_states(energy, z, temperature=0.0, **options)
+    for state in rest:
+        free &= state.abs() < clamp
+    return (rest or [first])[-1], free
 
 
 def _exact(energy: Energy, x: Tensor, v: Tensor, drift: float, clamp: float | None) -> Tensor:
@@ -94,17 +109,8 @@ def _exact(energy: Energy, x: Tensor, v: Tensor, drift: float, clamp: float | No
         v = _within(v.clone(), leaf.detach() - drift * slope.detach(), clamp)
         if not slope.requires_grad:  # a linear energy
             return v
-        (curved,) = torch.autograd.grad(slope, leaf, v, allow_unused=True)
-    return v if curved is None else v - drift * curved
-
-
-def _straight_through(energy: Energy, x: Tensor, v: Tensor, drift: float, clamp: float | None) -> Tensor:
-    if clamp is None:
-        return v
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        leaf = x.clone().requires_grad_()
-        (slope,) = torch.autograd.grad(checked_values(energy, leaf).sum(), leaf)
-    return _within(v, x - drift * slope, clamp)
+        (curved,) = torch.autograd.grad(slope, leaf, v, materialize_grads=True)
+    return v - drift * curved
 
 
 def _within(v: Tensor, moved: Tensor, clamp: float | None) -> Tensor:
