@@ -22,9 +22,9 @@ class CodeInference(Recorded):
     Args:
         steps: Of Adam.
         learning_rate: Of Adam, in the units of the data, along half a cosine to 0.
-        gradient: "straight-through" takes each step's drift for a constant, as the authors' code does; "exact" goes back
-            through the chain with recomputed activations. The exact one costs many times as much, and where the chain's
-            steps overshoot it explodes along steep directions: on ModelNet10's chairs it stayed further away.
+        gradient: "straight-through" takes each step's drift for a constant, as the authors' code does; "exact" goes
+            back through the chain with recomputed activations. The exact one costs many times as much, and on
+            ModelNet10's chairs it stayed further away.
         distance: "pointwise", ‖X − M(Z)‖² of the matched points, or "chamfer".
     """
 
