@@ -19,6 +19,7 @@ Where it differs, and why:
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ from pcgen.models._prior import check_codes, generator_on, standard_normal
 from pcgen.nets import PointNetScore
 from pcgen.nets.base import check_positive
 from pcgen.ops import langevin, langevin_map, langevin_states
+from pcgen.ops.langevin_map import ChainGradient
 
 TERMS = ("energy_real", "energy_fake", "energy_gap", "loss")
 CPU_CHUNK, GPU_CHUNK = 16, 128  # clouds of a chain's step that are handled at once
@@ -219,7 +221,7 @@ class GenerativePointNet(Guarded, Evaluated):
 
     @verb
     def decode(self, z: Tensor) -> Tensor:
-        """Give M(Z) (B, N, 3), where the chain without noise comes to from codes (B, 3N).
+        """Give M(Z) (B, N, 3), where the chain without noise comes to from codes (B, 3N), with its exact gradient.
 
         Raises:
             DataError: If the codes are not of the model's 3N.
@@ -242,13 +244,14 @@ class GenerativePointNet(Guarded, Evaluated):
                 f"clouds (B, {self.num_points}, 3)"
             )
         noise = self.noise(1, generator=torch.Generator().manual_seed(0))[0]  # the same for all, always
+        chain = partial(self._map, gradient=self.inference.gradient)
         with frozen(self.score):  # in the way back too
-            return in_chunks(lambda part: self.inference(self._map, part, noise).flatten(1), x, self.chunk_size)
+            return in_chunks(lambda part: self.inference(chain, part, noise).flatten(1), x, self.chunk_size)
 
-    def _map(self, z: Tensor) -> Tensor:
+    def _map(self, z: Tensor, gradient: ChainGradient = "exact") -> Tensor:
         options = {k: v for k, v in self._options().items() if k != "temperature"}
         with frozen(self.score):
-            return langevin_map(self._energy, z, gradient=self.inference.gradient, **options)
+            return langevin_map(self._energy, z, gradient=gradient, **options)
 
     # ── energy ────────────────────────────────────────────────────────────────────────────────────────────────────
 
