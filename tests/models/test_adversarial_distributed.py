@@ -1,13 +1,7 @@
 """Two processes under the plain strategy `ddp`: one model, and steps by the mean of both shares' gradients."""
 
-import contextlib
 import copy
 import functools
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -53,20 +47,10 @@ for name, (kind, arguments, options) in cases.CASES.items():
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def both(tmp_path_factory, on_two):
     """What either process had in the end, by the case's name."""
-    folder = tmp_path_factory.mktemp("two")
-    (folder / "run.py").write_text(SCRIPT)
-    words = [sys.executable, str(folder / "run.py"), str(Path(__file__).parent), str(folder)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True) as run:
-        try:
-            _, errors = run.communicate(timeout=250)
-        finally:  # the second process too, should one wait for the other
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(run.pid, signal.SIGKILL)
-    assert run.returncode == 0, errors[-3000:]
-    return {name: [torch.load(folder / f"{name}-{rank}.pt") for rank in (0, 1)] for name in CASES}
+    saved = on_two(SCRIPT, tmp_path_factory.mktemp("two"))
+    return {name: saved(name) for name in CASES}
 
 
 @pytest.mark.parametrize("name", CASES)
