@@ -199,7 +199,8 @@ class GenerativeModel(Recorded, LightningModule):
     def trajectory(self, n: int, frames: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Give the states (frames, n, …) that n samples pass through, from noise to data, both ends among them.
 
-        The last frame is what `sample(n, generator=generator)` gives.
+        The last frame is what `sample(n, generator=generator)` gives. The first is noise, unless the model goes on with
+        chains that it kept.
         """
         raise self.unsupported("trajectory")
 

@@ -54,7 +54,8 @@ def samples_and_noise(
 ) -> dict[str, Tensor]:
     """Draw "samples" (n, …) of a model that can sample, as `draw` does, and the "noise" (n, …) that they began with.
 
-    Of a model without `trajectory` there is no noise, and of one that cannot sample there is nothing.
+    Of a model without `trajectory` there is no noise, and of one that cannot sample there is nothing. Of a model that
+    goes on with kept chains, the "noise" is where these had ended.
     """
     if model.can("trajectory"):
         states = draw_trajectories(model, n, 2, seed, progress=progress)
