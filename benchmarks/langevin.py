@@ -4,7 +4,7 @@
 
 Chains of four steps with three sizes of the network, whose normalisation has a scale for each channel. "Autograd" is
 the same network by torch's operations. "Published" has LayerNorm over the points, parameters that ask for
-gradients, and a graph that is kept, as the authors' code runs it). FLOPs: two for each multiplication of the products,
+gradients, and a graph that is kept, as the authors' code runs it. FLOPs: two for each multiplication of the products,
 forwards and once more back to the clouds. Products: the same matrix products alone, by torch, for each cloud, into
 memory that is there. Limit: a product of two 2048² matrices. All take turns; the least time counts (with one thread
 that of the processor, so that other work on the machine counts less); ratios are of these, and of pcgen's FLOPs a

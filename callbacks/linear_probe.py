@@ -1,5 +1,7 @@
 """How well a linear classifier tells classes apart by what a model has learnt without them."""
 
+import math
+
 import torch
 from pytorch_lightning import LightningModule, Trainer
 
@@ -49,7 +51,7 @@ class LinearProbe(Picture):
         for name, value, least in (("num_train", num_train, 4), ("num_test", num_test, 1)):
             if value is not None:
                 at_least(least, **{name: value})
-        if costs is not None and not (len(costs) and all(cost > 0 for cost in costs)):
+        if costs is not None and not (len(costs) and all(0 < cost < math.inf for cost in costs)):
             raise ConfigurationError(f"costs is {costs}; give numbers above 0, such as [0.001, 0.01, 0.1]")
         if split == train_split:
             raise ConfigurationError(

@@ -13,8 +13,8 @@ class Trajectories(Picture):
     """Draws samples on their way from noise to data, from the same seed each time, as a grid and as a film.
 
     A row of `figures/trajectories.png` is a sample, a column the state after a share of the chain, from the noise to
-    the sample. `figures/trajectories.gif` shows the chains side by side, with more states. The samples are the first of
-    those that `Samples` draws with the same seed.
+    the sample. `figures/trajectories.gif` shows the chains side by side, with more states. The samples are those that
+    `Samples` draws with the same seed and as many `num_samples`.
 
     Args:
         every_n_epochs: Draw after every n-th epoch; 0 for the end of the training alone.

@@ -12,6 +12,7 @@ from pcgen.chains import DivergenceGuard, Fault
 from pcgen.errors import DivergenceError
 
 GUARD_KEY = "pcgen_guard"
+SKIPS = 20  # steps in a row that a loss scaler may skip to find its scale
 
 
 class Guarded(GenerativeModel):
@@ -27,6 +28,7 @@ class Guarded(GenerativeModel):
     def __init__(self, guard: DivergenceGuard) -> None:
         super().__init__()
         self.guard = guard
+        self._skipped = 0  # steps in a row whose gradient was not finite
 
     def guarded(self, run: Callable[[], tuple[Tensor, Tensor]]) -> Tensor:
         """Give the ends of healthy chains, after resampling and rolling back as often as needed.
@@ -40,18 +42,20 @@ class Guarded(GenerativeModel):
         complaint, self.guard.pending = self.guard.pending, None
         if complaint is not None:  # bad gradients: the weights are as they were, and the state is doubtful
             self._roll_back(complaint, 0)
+        resampled = 0
         while True:
             for attempt in range(self.guard.resamples + 1):
                 ends, scores = run()
                 found = self._anywhere(self.guard.complaint(ends, scores, self.reference_std))
                 if found is None:
-                    self._healthy(complaint, attempt)
+                    self._healthy(complaint, attempt, resampled + attempt)
                     return ends
                 complaint = found
+            resampled += self.guard.resamples
             self._roll_back(complaint or "", self.guard.resamples)
             complaint = None
 
-    def _healthy(self, complaint: str | None, resamples: int) -> None:
+    def _healthy(self, complaint: str | None, resamples: int, in_all: int) -> None:
         step = self._step()
         if resamples and complaint is not None:
             self.guard.note(Fault(step, complaint, resamples, -1))
@@ -59,7 +63,7 @@ class Guarded(GenerativeModel):
         if optimizer is not None and not resamples:
             self.guard.watch(self, optimizer, step)
         if self._trainer is not None:
-            self.log("train/resamples", float(resamples), on_step=False, on_epoch=True, batch_size=1, reduce_fx="sum")
+            self.log("train/resamples", float(in_all), on_step=False, on_epoch=True, batch_size=1, reduce_fx="sum")
             self.log(
                 "train/rollbacks",
                 float(self.guard.rollbacks),
@@ -87,12 +91,16 @@ class Guarded(GenerativeModel):
         """Log the gradient's norm; a gradient that is not finite is dropped, and the weights go back next time."""
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm) and self.trainer.precision != "16-mixed":  # whose scaler skips such steps itself
-            self.guard.pending = "the gradient is not finite"
-            for parameter in self.parameters():
-                parameter.grad = None
-        else:
+        if torch.isfinite(norm):
+            self._skipped = 0
             self.log("train/gradient_norm", norm, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+            return
+        self._skipped += 1
+        if self.trainer.precision == "16-mixed" and self._skipped <= SKIPS:  # its scaler skips the step and goes lower
+            return
+        self.guard.pending = "the gradient is not finite"
+        for parameter in self.parameters():
+            parameter.grad = None
 
     def on_fit_start(self) -> None:
         """Begin a new history, unless a training is resumed."""

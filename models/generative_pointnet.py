@@ -9,6 +9,7 @@ Point Sets for 3D Generation, Reconstruction and Classification", CVPR 2021, htt
 
 Where it differs, and why:
 
+- Each cloud is in the unit ball in the shipped configurations; theirs were scaled together to [−1, 1].
 - The score network is invariant to the order of the points; the authors' is `norm: paper`, see `pcgen.nets`.
 - The score may be multiplied by a constant, which only changes how fast the energy can grow: the mean over N points
   gives each point 1/N of a gradient, and a short training never gets the chain to move.
@@ -54,7 +55,7 @@ class GenerativePointNet(Guarded, Evaluated):
         clamp: Coordinates stay in [−clamp, clamp]; null leaves them.
         score_scale: What the network's output is multiplied by to give f.
         start: Where the chains of the training begin: in noise, where earlier ones ended, or at data.
-        noise_decay: The chain's noise falls to 0 along the chain, and is 0 for the last steps (a twelfth of them).
+        noise_decay: The chain's noise falls to 0 along the chain, and is 0 for the last T // 12 + 1 steps.
         noise_end: Optimizer step at which the chain's noise has fallen to 0, along a straight line from the training's
             beginning; null keeps it. Samples are drawn with the noise that the training has come to.
         jitter: Standard deviation of the noise that is added to data in training.
@@ -233,7 +234,8 @@ class GenerativePointNet(Guarded, Evaluated):
     def encode(self, x: Tensor) -> Tensor:
         """Find codes (B, 3N) from which the chain without noise comes to clouds (B, N, 3), by `inference`.
 
-        Point i of each code began at the same noise. The order of a cloud's points changes nothing.
+        Point i of each code began at the same noise. The order of a cloud's points changes nothing. Codes are the end
+        of a descent and carry no gradient of x.
 
         Raises:
             DataError: If the clouds have another number of points than the model draws.

@@ -46,7 +46,7 @@ class CodeInference(Recorded):
         self.steps, self.learning_rate, self.gradient, self.distance = steps, learning_rate, gradient, distance
 
     def __call__(self, chain: Callable[[Tensor], Tensor], x: Tensor, noise: Tensor) -> Tensor:
-        """Give the codes (B, N, 3) of clouds.
+        """Give the codes (B, N, 3) of clouds, without a graph.
 
         Args:
             chain: M, (B, N, 3) -> (B, N, 3), differentiable.

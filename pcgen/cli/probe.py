@@ -5,8 +5,9 @@ support vector machine is fitted to them, its C chosen by cross-validation withi
 classified once. A classifier's own predictions stand above its probe, as what labels would have given. For clouds,
 accuracies are also measured on damaged test clouds: points lost, outliers added, every point moved.
 
-Each model is shown the clouds as it knows them: its own normalisation and number of points. All classes of the data
-take part, whatever the model was trained on, unless --classes says otherwise. Beside data of ModelNet10's classes the
+Each model is shown the clouds as it knows them: its own normalisation and number of points. All classes of --data
+take part, whatever the model was trained on, unless --classes says otherwise; without --data those of its own training
+data. Beside data of ModelNet10's classes the
 published accuracies are shown.
 """
 
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", metavar="DATA", help=common.DATA_HELP.replace("the checkpoint was", "they were"))
     parser.add_argument("--split", help="split to test on, of data that have one for training (default: test)")
-    parser.add_argument("--classes", help="names, separated by commas (default: all that the data have)")
+    parser.add_argument("--classes", help="names, separated by commas, of --data (default: all that they have)")
     common.add_normalize_argument(parser)
     parser.add_argument("-n", type=int, help="data of each split at most, at random (default: all)")
     parser.add_argument(

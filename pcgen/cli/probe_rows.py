@@ -78,10 +78,10 @@ class Row:
 
 
 def splits_of(model: "GenerativeModel", arguments: argparse.Namespace) -> Splits:
-    """Read the two splits of all classes that the data have, unless others were asked for.
+    """Read the two splits of all classes that --data have, unless others were asked for, or of the training data.
 
     Raises:
-        ConfigurationError: If there are not two splits.
+        ConfigurationError: If there are not two splits, or the model's own data are of one class.
         DataError: If there are no labels.
     """
     from pcgen.cli.modeldata import model_data, train_split
@@ -98,6 +98,10 @@ def splits_of(model: "GenerativeModel", arguments: argparse.Namespace) -> Splits
         )
     if train.label is None or test.label is None:
         raise DataError(f"{test.source} has no labels, and a probe tells classes apart")
+    if arguments.data is None and len(train.label.unique()) == 1:
+        raise ConfigurationError(
+            f"{test.source} has one class alone, and a probe tells classes apart: give data of several, --data FILE"
+        )
     return Splits(_some(train, arguments), _some(test, arguments))
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Generator, Tensor
 
-from pcgen.corruptions import DropPoints, GaussianNoise, OutlierPoints
+from pcgen.corruptions import DropPoints, GaussianNoise
 from pcgen.errors import ConfigurationError, DataError
 
 KEPT = (1.0, 0.75, 0.5, 0.25, 0.12, 0.06)
@@ -82,8 +82,8 @@ def robustness(
 ) -> Robustness:
     """Measure the accuracy on damaged clouds.
 
-    What a cloud loses at one level it has lost at every worse one, its outliers and its noise stay the same but for
-    their number and size, so that a curve is not rough by chance.
+    What a cloud loses at one level it has lost at every worse one, its outliers (up to N) and its noise stay the same
+    but for their number and size, so that a curve is not rough by chance.
 
     Args:
         predict: A probe on a model's features, or a classifier's own head.
@@ -163,13 +163,14 @@ def _kept(x: Tensor, share: float, generator: Generator, *, same_number: bool, s
 
 
 def _outliers(x: Tensor, share: float, generator: Generator, *, same_number: bool, std: float) -> Tensor:
-    if same_number:
-        replaced: Tensor = OutlierPoints(share, std=std)(x, generator=generator)
-        return replaced
     B, N, _ = x.shape
-    whole = N * max(1, math.ceil(share))  # all levels draw as many, so that more outliers begin with the fewer ones
-    extra = std * torch.randn(B, whole, 3, generator=generator)[:, : round(share * N)]  # (B, M, 3)
-    return torch.cat([x, extra.to(x)], dim=1)
+    number, whole = round(share * N), N * max(1, math.ceil(share))
+    # All levels up to N outliers draw as many, so that more outliers begin with the fewer ones.
+    extra = (std * torch.randn(B, whole, 3, generator=generator)[:, :number]).to(x)  # (B, M, 3)
+    if not same_number:
+        return torch.cat([x, extra], dim=1)
+    places = torch.rand(B, N, generator=generator).argsort(1)[:, :number, None]  # (B, M, 1)
+    return x.scatter(1, places.to(x.device).expand(-1, -1, 3), extra)
 
 
 def _jitter(x: Tensor, level: float, generator: Generator, *, same_number: bool, std: float) -> Tensor:  # noqa: ARG001

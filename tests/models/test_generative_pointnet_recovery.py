@@ -59,8 +59,14 @@ def not_a_number(model):
 @pytest.mark.filterwarnings("ignore:step .*back to the weights")
 @pytest.mark.parametrize("spoil", [huge, not_a_number])
 def test_a_forced_divergence_recovers_by_itself(spoil, fit, energy_model, tmp_path):
+    class Resamples(Callback):
+        def on_train_epoch_start(self, trainer, pl_module):
+            if trainer.current_epoch:
+                resampled.append(float(trainer.callback_metrics["train/resamples"]))
+
+    resampled = []  # in the first epoch, which has six steps
     model, watch = energy_model(guard=guard()), Watch()
-    runner = fit(model, callbacks=[watch, Break(5, spoil=spoil)], max_epochs=2)
+    runner = fit(model, callbacks=[watch, Break(5, spoil=spoil), Resamples()], max_epochs=2)
     (fault,) = model.guard.history
     assert (fault.step, fault.resamples, fault.restored) == (5, 2, 4)
     assert ("variance" if spoil is huge else "not finite") in fault.reason
@@ -68,6 +74,7 @@ def test_a_forced_divergence_recovers_by_itself(spoil, fit, energy_model, tmp_pa
     for good, after in zip(watch.were[4], watch.were[6], strict=True):
         assert (good - after).abs().max() < 3e-3
     assert runner.callback_metrics["train/rollbacks"] == 1
+    assert resampled == [2.0]
     assert runner.global_step == 12
     assert all(torch.isfinite(p).all() for p in model.parameters())
     assert model.sample(50, generator=torch.Generator().manual_seed(0)).var() < 0.19
