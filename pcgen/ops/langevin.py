@@ -83,6 +83,11 @@ def langevin_states(
     """Run a Langevin chain from each datum and give every state: T + 1 of them, first the beginning.
 
     Args and errors are those of `langevin`. Each state is one tensor that the next step leaves alone.
+
+    >>> import torch
+    >>> states = langevin_states(lambda x: (x**2).sum(1) / 2, torch.ones(1, 1), steps=2, step_size=1.0, temperature=0.0)
+    >>> [state.item() for state in states]
+    [1.0, 0.5, 0.25]
     """
     temperatures = _checked(steps, step_size, temperature, clamp, chunk_size)
     state = x.detach().clone()
