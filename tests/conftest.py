@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers side by side, each with a thread for every core, wait for each other: the suite takes twice as long.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; processes of the tests inherit it
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
