@@ -87,7 +87,7 @@ class Guarded(GenerativeModel):
             stacklevel=2,
         )
 
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002 -- Lightning's
         """Log the gradient's norm; a gradient that is not finite is dropped, and the weights go back next time."""
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)

@@ -109,7 +109,8 @@ class GenerativePointNet(Guarded, Evaluated):
         self.jitter, self.energy_weight = jitter, energy_weight
         self.start.prepare(self.sample_shape)
         own = [f"start.{name}" for name, _ in self.start.named_buffers()]  # of each process, where there are several
-        nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, own)  # noqa: SLF001
+        ddp = nn.parallel.DistributedDataParallel
+        ddp._set_params_and_buffers_to_ignore_for_model(self, own)  # noqa: SLF001 -- torch has no public way to say so
         self.inference = inference or CodeInference()
         self.optimizer, self.lr_scheduler = optimizer, lr_scheduler
         self.register_buffer("noise_share", torch.ones(()))  # of the chain's noise, as far as the training has come

@@ -40,7 +40,7 @@ class NoiseStart(ChainStart):
     Model", NeurIPS 2019, https://arxiv.org/abs/1904.09770.
     """
 
-    def begin(self, x: Tensor, noise: Tensor, *, generator: Generator | None = None) -> Tensor:  # noqa: ARG002
+    def begin(self, x: Tensor, noise: Tensor, *, generator: Generator | None = None) -> Tensor:  # noqa: ARG002 -- base's
         """Give the noise."""
         return noise
 
@@ -51,7 +51,7 @@ class DataStart(ChainStart):
     G. Hinton, "Training Products of Experts by Minimizing Contrastive Divergence", Neural Computation 14, 2002.
     """
 
-    def begin(self, x: Tensor, noise: Tensor, *, generator: Generator | None = None) -> Tensor:  # noqa: ARG002
+    def begin(self, x: Tensor, noise: Tensor, *, generator: Generator | None = None) -> Tensor:  # noqa: ARG002 -- base's
         """Give the data."""
         return x.clone()
 
@@ -87,7 +87,7 @@ class PersistentStart(ChainStart):
         self.register_buffer("chains", torch.zeros(self.num_chains, *sample_shape))
         self.register_buffer("filled", torch.zeros(self.num_chains, dtype=torch.bool))
 
-    def begin(self, x: Tensor, noise: Tensor, *, generator: Generator | None = None) -> Tensor:  # noqa: ARG002
+    def begin(self, x: Tensor, noise: Tensor, *, generator: Generator | None = None) -> Tensor:  # noqa: ARG002 -- base's
         """Give kept ends, drawn without repeats, and noise where there are none yet or a chain is to begin anew.
 
         Raises:

@@ -152,7 +152,7 @@ def _damage(kind: Any, x: Tensor, level: float, seed: int, **how: Any) -> Any:
         yield kind(part, level, Generator().manual_seed(state >> 1), **how)
 
 
-def _kept(x: Tensor, share: float, generator: Generator, *, same_number: bool, std: float) -> Tensor:  # noqa: ARG001
+def _kept(x: Tensor, share: float, generator: Generator, *, same_number: bool, std: float) -> Tensor:  # noqa: ARG001 -- alike
     if same_number:
         dropped: Tensor = DropPoints(1 - share)(x, generator=generator)
         return dropped
@@ -173,6 +173,6 @@ def _outliers(x: Tensor, share: float, generator: Generator, *, same_number: boo
     return x.scatter(1, places.to(x.device).expand(-1, -1, 3), extra)
 
 
-def _jitter(x: Tensor, level: float, generator: Generator, *, same_number: bool, std: float) -> Tensor:  # noqa: ARG001
+def _jitter(x: Tensor, level: float, generator: Generator, *, same_number: bool, std: float) -> Tensor:  # noqa: ARG001 -- alike
     moved: Tensor = GaussianNoise(level)(x, generator=generator)
     return moved

@@ -71,7 +71,7 @@ def score(x: Tensor, parts: Parts, plainly: Score) -> Tensor:
         plainly: The same function by torch's operations; second derivatives go through it.
     """
     if torch.is_grad_enabled() and x.requires_grad:
-        f: Tensor = _Score.apply(x, parts, plainly, *parts.parameters())  # type: ignore[no-untyped-call]
+        f: Tensor = _Score.apply(x, parts, plainly, *parts.parameters())  # type: ignore[no-untyped-call]  # torch's
         return f
     return _computed(x, parts, with_gradient=False)[0]
 

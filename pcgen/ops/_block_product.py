@@ -61,11 +61,11 @@ def multiply_block(
     weight: Any,
     w: Any,  # noqa: ARG001  # as above, and below
     panel: Any,
-    depth: Any,  # noqa: ARG001
+    depth: Any,  # noqa: ARG001 -- for the typing alone
     out: Any,
-    o: Any,  # noqa: ARG001
-    stride: Any,  # noqa: ARG001
-    fresh: Any,  # noqa: ARG001
+    o: Any,  # noqa: ARG001 -- for the typing alone
+    stride: Any,  # noqa: ARG001 -- for the typing alone
+    fresh: Any,  # noqa: ARG001 -- for the typing alone
 ) -> Any:
     """Multiply a block of weights, from weight[w], by a panel (depth, BLOCK) into ROWS rows of out[o:].
 
@@ -91,7 +91,9 @@ def multiply_block(
                 place = builder.add(builder.mul(loop.index, ir.Constant(word, BLOCK)), at[tile])
                 sources = _vectors(builder, builder.gep(points, [place]), vector, at)
                 _add_outer_product(builder, column, sources, sums, size)
-            for value, target in ((v, t) for pair in zip(sums, targets, strict=True) for v, t in zip(*pair)):  # noqa: B905
+            for value, target in (
+                (v, t) for pair in zip(sums, targets, strict=True) for v, t in zip(*pair, strict=True)
+            ):
                 builder.store(builder.load(value), target, align=size)
         return context.get_dummy_value()
 
