@@ -4,20 +4,29 @@ The protocol of J. Xie, Y. Xu, Z. Zheng, S.-C. Zhu, Y. N. Wu: Generative PointNe
 https://arxiv.org/abs/2004.01301, as far as it can be followed; `DEVIATIONS` says where it is not.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.metrics.bootstrap import Interval, bootstrap_interval
-from pcgen.metrics.linear_svm import LinearSVM, fit_path
+from pcgen.metrics.probe_fit import (
+    FittedProbe,
+    Floats,
+    Labels,
+    Report,
+    checked_features,
+    cross_validate,
+    deal,
+    deviation_of,
+    fit,
+)
 
 DEFAULT_COSTS = (1e-5, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0, 10.0)
-PATIENCE = 2  # costs in a row that are worse than the best before the dearer ones, which are the slowest, are left out
 # Against the authors' code, github.com/fei960922/GPointNet, tools/classification_torch.py.
 DEVIATIONS = (
     "C is chosen by cross-validation on the training split, published: C and one of six solvers by the test split",
@@ -26,41 +35,6 @@ DEVIATIONS = (
     "clouds are normalised as the model's own training data, published: by the range of all training coordinates",
     "models know their own number of points, published: 2048",
 )
-Floats = NDArray[np.float64]
-Labels = NDArray[np.int64]
-Report = Callable[[float, float | None], None]
-
-
-@dataclass(frozen=True)
-class FittedProbe:
-    """A linear classifier of features, standardised by the data it was fitted to.
-
-    Attributes:
-        mean: Of each feature (F,).
-        scale: Deviation of each (F,), 1 for one that is constant.
-        weight: (F, K').
-        intercept: (K',).
-        classes: The label that each of the K' columns stands for, ascending.
-    """
-
-    mean: Floats
-    scale: Floats
-    weight: Floats
-    intercept: Floats
-    classes: Labels
-
-    def decision(self, features: ArrayLike) -> Floats:
-        """Give how much speaks for each class (n, K') in features (n, F)."""
-        x = _checked_features(features, "given")
-        if x.shape[1] != len(self.mean):
-            raise DataError(f"features have {x.shape[1]} columns; this probe was fitted to {len(self.mean)}")
-        scores: Floats = (x - self.mean) / self.scale @ self.weight + self.intercept
-        return scores
-
-    def predict(self, features: ArrayLike) -> Labels:
-        """Give the labels (n,) of features (n, F)."""
-        labels: Labels = self.classes[self.decision(features).argmax(axis=1)]
-        return labels
 
 
 class Accuracy(NamedTuple):
@@ -184,18 +158,18 @@ def linear_probe(
         ConfigurationError: If a cost is not above 0, or there are fewer than two folds.
     """
     costs = _checked_costs(costs)
-    x, other = _checked_features(train_features, "training"), _checked_features(test_features, "test")
+    x, other = checked_features(train_features, "training"), checked_features(test_features, "test")
     if x.shape[1] != other.shape[1]:
         raise DataError(f"training data have {x.shape[1]} features and test data {other.shape[1]}; give the same")
     y, expected = _checked_labels(train_labels, x, "training"), _checked_labels(test_labels, other, "test")
     names = _names(class_names, y, expected)
     classes, index, counts = np.unique(y, return_inverse=True, return_counts=True)
     used, remarks = _usable_folds(folds, counts, [names[k] for k in classes])
-    dealt = _deal(index, used, seed)
+    dealt = deal(index, used, seed)
     report = progress or (lambda done, total: None)  # noqa: ARG005 -- nobody watches
-    found, dull = _cross_validate(x, index, len(classes), costs, dealt, report)
+    found, dull = cross_validate(x, index, len(classes), costs, dealt, report)
     cost = max(found, key=lambda c: (found[c], -c))
-    probe, converged = _fit(x, index, classes, [c for c in costs if c <= cost])
+    probe, converged = fit(x, index, classes, [c for c in costs if c <= cost])
     report(1 + len(costs) * used, 1 + len(costs) * used)
     return ProbeResult(
         test=score_predictions(expected, probe.predict(other), num_classes=len(names), seed=seed),
@@ -206,7 +180,7 @@ def linear_probe(
         num_train=len(x),
         num_test=len(other),
         num_features=x.shape[1],
-        num_constant=int((_deviation(x) == 0).sum()),
+        num_constant=int((deviation_of(x) == 0).sum()),
         class_names=names,
         probe=probe,
         remarks=(*remarks, *_remarks(found, costs, cost), *_unfinished([*dull, *([] if converged else [cost])])),
@@ -231,84 +205,7 @@ def score_predictions(labels: ArrayLike, predicted: ArrayLike, *, num_classes: i
     return Accuracy(float((y == z).mean()), float(right.mean()), interval, confusion)
 
 
-# ── fitting ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _standardization(x: Floats) -> tuple[Floats, Floats]:
-    deviation = _deviation(x)
-    return x.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
-
-
-def _deviation(x: Floats) -> Floats:
-    """Give the deviation (F,) of each feature, 0 for one that differs by rounding alone."""
-    deviation: Floats = x.std(axis=0)
-    return np.where(deviation > 1e-7 * np.abs(x).max(axis=0), deviation, 0.0)  # float32 has seven digits
-
-
-def _path(x: Floats, index: Labels, K: int, costs: Sequence[float]) -> Iterator[tuple[Floats, Floats, LinearSVM]]:
-    """Give the standardisation of the data with the machine of each cost."""
-    mean, scale = _standardization(x)
-    for machine in fit_path((x - mean) / scale, index, K, costs):
-        yield mean, scale, machine
-
-
-def _fit(x: Floats, index: Labels, classes: Labels, costs: Sequence[float]) -> tuple[FittedProbe, bool]:
-    """Fit the machine of the last cost, on the way through the smaller ones."""
-    *_, (mean, scale, machine) = _path(x, index, len(classes), costs)
-    return FittedProbe(mean, scale, machine.weight, machine.intercept, classes), machine.converged
-
-
-def _cross_validate(
-    x: Floats, index: Labels, K: int, costs: Sequence[float], dealt: Sequence[Labels], report: Report
-) -> tuple[dict[float, float], list[float]]:
-    """Give the mean accuracy over the folds of each cost that was tried, and the costs that were not fitted to the end.
-
-    Args:
-        x: (n, F).
-        index: Classes (n,) from 0 to K − 1.
-        K: Number of classes.
-        costs: Ascending.
-        dealt: Rows of each fold.
-        report: Told of the progress.
-    """
-    outside = [np.setdiff1d(np.arange(len(x)), rows) for rows in dealt]
-    paths = [_path(x[rows], index[rows], K, costs) for rows in outside]
-    found: dict[float, float] = {}
-    dull: list[float] = []
-    for k, cost in enumerate(costs):
-        shares = []
-        for j, (path, rows) in enumerate(zip(paths, dealt, strict=True)):
-            mean, scale, machine = next(path)
-            scores = (x[rows] - mean) / scale @ machine.weight + machine.intercept
-            shares.append(float((scores.argmax(axis=1) == index[rows]).mean()))
-            dull += [] if machine.converged or cost in dull else [cost]
-            report(k * len(dealt) + j + 1, 1 + len(costs) * len(dealt))
-        found[cost] = float(np.mean(shares))
-        best = max(found.values())
-        if len(found) > PATIENCE and all(value < best for value in list(found.values())[-PATIENCE:]):
-            break
-    return found, dull
-
-
-def _deal(index: Labels, folds: int, seed: int) -> list[Labels]:
-    """Deal the rows to the folds, those of each class evenly."""
-    from sklearn.model_selection import StratifiedKFold
-
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
-    return [rows for _, rows in splitter.split(np.zeros((len(index), 1)), index)]
-
-
 # ── checks and remarks ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _checked_features(given: ArrayLike, whose: str) -> Floats:
-    x = np.asarray(given, dtype=np.float64)
-    if x.ndim != 2 or not x.size:
-        raise DataError(f"{whose} features have shape {x.shape}; give (n, F) of at least one datum and one feature")
-    bad = int((~np.isfinite(x)).any(axis=1).sum())
-    if bad:
-        raise DataError(f"features of {bad} of {len(x)} {whose} data hold NaN or infinity: the model has diverged")
-    return x
 
 
 def _checked_labels(given: ArrayLike, x: Floats, whose: str) -> Labels:
