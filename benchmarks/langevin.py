@@ -87,13 +87,14 @@ def chains(
     net = plain_score(widths, head_widths, frozen=True)
     x = STD * torch.randn(clouds, points, 3)
     options = {"steps": STEPS, "step_size": STEP_SIZE, "clamp": 1.0}
+    plain = plainly(net)
     ways: dict[str, Step] = {
         "pcgen": lambda: langevin(energy_of(net), x, **options),
-        "autograd, frozen, 4 clouds at once": lambda: langevin(energy_of(net._plainly), x, chunk_size=4, **options),  # noqa: SLF001
-        "autograd, frozen": lambda: langevin(energy_of(net._plainly), x, **options),  # noqa: SLF001  # without the kernel
+        "autograd, frozen, 4 clouds at once": lambda: langevin(energy_of(plain), x, chunk_size=4, **options),
+        "autograd, frozen": lambda: langevin(energy_of(plain), x, **options),
     }
     if compiled:
-        inductor = torch.compile(net._plainly)  # noqa: SLF001
+        inductor = torch.compile(plain)
         ways["torch.compile, frozen"] = lambda: langevin(energy_of(inductor), x, **options)
     published = Published(widths, head_widths, points)
     ways["published"] = lambda: published_chain(published, x)
@@ -114,10 +115,15 @@ def products(widths: tuple[int, ...], points: int) -> Step:
     return multiply
 
 
+def plainly(net: PointNetScore) -> Callable[[Tensor], Tensor]:
+    """Give the network's way through torch's operations, which users never need to choose."""
+    return net._plainly  # noqa: SLF001 -- the kernel's rival has no public name
+
+
 def learning(net: PointNetScore, real: Tensor, fake: Tensor) -> None:
     """Leave the gradient of the loss in the parameters."""
     net.zero_grad(set_to_none=True)
-    (net(fake).mean() - net(real).mean()).backward()  # type: ignore[no-untyped-call]
+    (net(fake).mean() - net(real).mean()).backward()  # type: ignore[no-untyped-call]  # torch's
 
 
 def least(calls: dict[str, Step], turns: int) -> dict[str, float]:
@@ -149,7 +155,7 @@ def error(net: PointNetScore, points: int) -> float:
     """Give the largest error of pcgen's gradient, relative to the largest of that by autograd in float64."""
     x = STD * torch.randn(2, points, 3)
     mine = energy_gradient(net, x)
-    exact = energy_gradient(net.double()._plainly, x.double())  # noqa: SLF001  # without the kernel
+    exact = energy_gradient(plainly(net.double()), x.double())
     net.float()
     return ((mine - exact).abs().max() / exact.abs().max()).item()
 
