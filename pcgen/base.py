@@ -8,7 +8,7 @@ import functools
 import hashlib
 import importlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -16,7 +16,7 @@ from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
 from pcgen import __version__
-from pcgen.errors import UnsupportedOperationError
+from pcgen.errors import ConfigurationError, UnsupportedOperationError
 from pcgen.ops.paths import Path, interpolate_codes
 from pcgen.recipe import Recorded, describe, plain_numbers
 
@@ -42,6 +42,24 @@ class Batch(NamedTuple):
     factors: Tensor | None = None
 
 
+class Decomposition(NamedTuple):
+    """What a deforming model's decoder makes of a code: an appearance, and where each of its places goes.
+
+    Attributes:
+        x: What `decode` gives, images (B, C, H, W) or clouds (B, N, 3).
+        template: As x: the appearance in the canonical frame, before the deformation.
+        deformation: For images the sampling grid (B, H, W, 2), x(p) = template(W(p)): for each pixel the place (x, y)
+            in the template, −1 and 1 at the centres of the outermost pixels, x to the right, y downwards. For clouds
+            the displacements (B, N, 3) of the template's points.
+        layers: What the template is the product of: `"albedo"` (B, C, H, W) and `"shading"` (B, 1, H, W), if it is one.
+    """
+
+    x: Tensor
+    template: Tensor
+    deformation: Tensor
+    layers: dict[str, Tensor]
+
+
 class DataModule(Recorded, LightningDataModule):
     """A LightningDataModule that says what it gives.
 
@@ -52,6 +70,7 @@ class DataModule(Recorded, LightningDataModule):
     sample_shape: tuple[int, ...]  # (N, 3) or (C, H, W)
     class_names: tuple[str, ...] = ()
     factor_names: tuple[str, ...] = ()
+    truth_names: tuple[str, ...] = ()  # of the parts that `truth` numbers in "part"
     up_axis: int | None = None  # 0, 1 or 2 for clouds
     normalization: dict[str, Any]  # plain data: what was applied and how to undo it; {} for none
 
@@ -69,6 +88,22 @@ class DataModule(Recorded, LightningDataModule):
             A batch on the CPU, normalised as the loaders' batches are.
         """
 
+    def truth(self, split: str, n: int | None = None) -> dict[str, Tensor]:
+        """Give what else is known of the data that `take(split, n)` gives, for measuring what a model recovers.
+
+        Args:
+            split: As in `take`.
+            n: As in `take`.
+
+        Returns:
+            By name, nothing by default. Of images: `"grid"` (n, H, W, 2), where each pixel lies in the canonical frame,
+            −1 and 1 at the centres of the outermost pixels; `"albedo"` (n, C, H, W) and `"shading"` (n, 1, H, W) in
+            that frame; `"landmarks"` (n, L, 2), where landmarks lie in the image, and `"template_landmarks"` (L, 2) in
+            the canonical frame; `"support"` (n, H, W), which pixels show the object. Of clouds: `"part"` (n, N), which
+            of `truth_names` each point belongs to.
+        """
+        return {}
+
     def info(self) -> dict[str, Any]:
         """Return what a checkpoint remembers of its data, as plain values."""
         return {
@@ -82,8 +117,8 @@ class DataModule(Recorded, LightningDataModule):
 
 
 VERBS = (
-    "sample", "encode", "decode", "reconstruct", "interpolate", "prior", "posterior", "trajectory", "features",
-    "energy", "classify",
+    "sample", "encode", "decode", "reconstruct", "interpolate", "prior", "posterior", "decompose", "trajectory",
+    "features", "energy", "classify",
 )  # fmt: skip
 _NEEDS = {"sample": ("prior", "decode"), "reconstruct": ("encode", "decode"), "interpolate": ("encode", "decode")}
 _THINGS = ("prior", "posterior", "trajectory", "features", "energy")  # verbs that are nouns
@@ -125,6 +160,7 @@ class GenerativeModel(Recorded, LightningModule):
     Attributes:
         sample_shape: (N, 3) or (C, H, W) of what `sample` gives.
         latent_dim: Length of a code, or None for a model without one.
+        latent_parts: Columns of a code by what they say, such as `"shape"` and `"appearance"`; {} where nobody knows.
         corruption: What data go through before they are encoded in training, where the model learns to undo it; None
             for any other model.
         kl_per_dimension: Mean KL (Z,) of each latent dimension at the last evaluation, in nats; None for a model that
@@ -140,6 +176,7 @@ class GenerativeModel(Recorded, LightningModule):
 
     sample_shape: tuple[int, ...]
     latent_dim: int | None = None
+    latent_parts: dict[str, slice]
     corruption: nn.Module | None
     kl_per_dimension: Tensor | None = None
     confusion: Tensor | None = None
@@ -153,6 +190,7 @@ class GenerativeModel(Recorded, LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self.corruption = None  # not a default of the class, which would hide a module of that name
+        self.latent_parts = {}
 
     @property
     def like(self) -> Tensor:
@@ -195,6 +233,10 @@ class GenerativeModel(Recorded, LightningModule):
     def decode(self, z: Tensor) -> Tensor:
         """Give the data (B, …) of codes (B, Z)."""
         raise self.unsupported("decode")
+
+    def decompose(self, z: Tensor) -> Decomposition:
+        """Give the appearance, the deformation and the data that codes (B, Z) stand for."""
+        raise self.unsupported("decompose")
 
     def trajectory(self, n: int, frames: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Give the states (frames, n, …) that n samples pass through, from noise to data, both ends among them.
@@ -239,7 +281,9 @@ class GenerativeModel(Recorded, LightningModule):
             raise self.unsupported("reconstruct")
         return self.decode(self.encode(x))
 
-    def interpolate(self, a: Tensor, b: Tensor, steps: int, *, path: Path = "linear") -> Tensor:
+    def interpolate(
+        self, a: Tensor, b: Tensor, steps: int, *, path: Path = "linear", parts: Sequence[str] | None = None
+    ) -> Tensor:
         """Walk from a to b between their codes.
 
         Args:
@@ -247,17 +291,43 @@ class GenerativeModel(Recorded, LightningModule):
             b: Data (B, …).
             steps: Number of stations, both ends among them; at least 2.
             path: "linear" or "spherical", see `pcgen.ops.interpolate_codes`.
+            parts: Names of `latent_parts` that move, while the rest of the code stays that of a; None moves all.
 
         Returns:
             (steps, B, …); for single data without a batch dimension, (steps, …).
+
+        Raises:
+            UnsupportedOperationError: If the model cannot, naming those that can.
+            ConfigurationError: If its codes have no part of such a name.
         """
         if not self.can("interpolate"):
             raise self.unsupported("interpolate")
         if a.ndim == len(self.sample_shape):
-            return self.interpolate(a[None], b[None], steps, path=path)[:, 0]
-        z = interpolate_codes(self.encode(a), self.encode(b), steps, path=path)  # (steps, B, Z)
+            return self.interpolate(a[None], b[None], steps, path=path, parts=parts)[:, 0]
+        start, end = self.encode(a), self.encode(b)
+        if parts is None:
+            z = interpolate_codes(start, end, steps, path=path)  # (steps, B, Z)
+        else:
+            z = start.expand(steps, *start.shape).clone()
+            for part in self.columns(parts):
+                z[..., part] = interpolate_codes(start[:, part], end[:, part], steps, path=path)
         walk: Tensor = self.decode(z.flatten(0, 1)).unflatten(0, z.shape[:2])
         return walk
+
+    def columns(self, parts: Sequence[str]) -> list[slice]:
+        """Give the columns of the named parts of a code.
+
+        Raises:
+            ConfigurationError: If its codes have no part of such a name.
+        """
+        for name in parts:
+            if name not in self.latent_parts:
+                known = ", ".join(self.latent_parts)
+                raise ConfigurationError(
+                    f"the codes of this {type(self).__name__} have no part {name!r}; "
+                    + (f"theirs are {known}" if known else "they are not divided, as those of deforming models are")
+                )
+        return [self.latent_parts[name] for name in parts]
 
     # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -27,12 +27,23 @@ from pcgen.ops.neighbors import bidirectional_nearest_neighbors, nearest_neighbo
 from pcgen.ops.pairwise import pairwise_chamfer_distance
 from pcgen.ops.paths import interpolate_codes
 from pcgen.ops.sampling import farthest_point_sampling
+from pcgen.ops.warps import (
+    affine_grid,
+    grid_from_increments,
+    identity_grid,
+    invert_grid,
+    total_variation,
+    unwarp_points,
+    warp_images,
+    warp_points,
+)
 
 __all__ = [
     "GaussianKernel",
     "InverseMultiquadratic",
     "MultiscaleInverseMultiquadratic",
     "PolynomialKernel",
+    "affine_grid",
     "bidirectional_nearest_neighbors",
     "chamfer_distance",
     "earth_mover_bounds",
@@ -43,7 +54,10 @@ __all__ = [
     "gather_points",
     "gaussian_kl",
     "gaussian_nearest_neighbors",
+    "grid_from_increments",
+    "identity_grid",
     "interpolate_codes",
+    "invert_grid",
     "kernel_mmd2",
     "langevin",
     "langevin_map",
@@ -53,4 +67,8 @@ __all__ = [
     "pairwise_chamfer_distance",
     "pairwise_earth_mover_distance",
     "pairwise_marginal_bound",
+    "total_variation",
+    "unwarp_points",
+    "warp_images",
+    "warp_points",
 ]
