@@ -5,6 +5,7 @@ from pcgen.datamodules.clouds import CloudDataModule
 from pcgen.datamodules.dots import Dots
 from pcgen.datamodules.mnist import MNIST
 from pcgen.datamodules.modelnet import ModelNet
+from pcgen.datamodules.patterns import Patterns
 from pcgen.datamodules.point_clouds import PointClouds
 from pcgen.datamodules.shapes import Shapes
 
@@ -15,6 +16,7 @@ __all__ = [
     "Dots",
     "Jitter",
     "ModelNet",
+    "Patterns",
     "PointClouds",
     "PointDropout",
     "RandomScale",
