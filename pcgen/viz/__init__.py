@@ -6,9 +6,11 @@
 (dtype('uint8'), 3)
 """
 
+from pcgen.viz.alignment import draw_alignment
 from pcgen.viz.animation import save_gif
 from pcgen.viz.chains import chain_frames, draw_chains
 from pcgen.viz.confusion import draw_confusion
+from pcgen.viz.deformations import draw_correspondence, draw_decompositions, draw_swaps
 from pcgen.viz.embedding import principal_components, tsne
 from pcgen.viz.energies import draw_energies
 from pcgen.viz.figures import draw_clouds, draw_images, draw_interpolations, draw_pairs, draw_rows, draw_samples
@@ -22,12 +24,15 @@ __all__ = [
     "Image",
     "beside",
     "chain_frames",
+    "draw_alignment",
     "draw_arithmetic",
     "draw_bars",
     "draw_chains",
     "draw_clouds",
     "draw_confusion",
+    "draw_correspondence",
     "draw_curves",
+    "draw_decompositions",
     "draw_embedding",
     "draw_energies",
     "draw_images",
@@ -37,6 +42,7 @@ __all__ = [
     "draw_robustness",
     "draw_rows",
     "draw_samples",
+    "draw_swaps",
     "draw_traversal",
     "principal_components",
     "save_gif",

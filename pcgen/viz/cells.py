@@ -12,6 +12,7 @@ from pcgen.viz.layout import Image
 from pcgen.viz.render import Array, Camera, outermost, render_cloud
 
 LEAST_IMAGE_SIDE = 96  # small images are shown enlarged, pixel for pixel
+FRAME = 3  # pixels around a marked cell
 
 
 def row_cells(row: list[Array], camera: Camera, size: int) -> list[Image]:
@@ -48,16 +49,29 @@ def cloud_cells(
         return list(pool.map(cell, range(len(checked))))
 
 
-def image_cells(images: ArrayLike) -> list[Image]:
-    """Make the cells of images (K, C, H, W), small ones enlarged."""
+def image_cells(images: ArrayLike, least: int = LEAST_IMAGE_SIDE) -> list[Image]:
+    """Make the cells of images (K, C, H, W), small ones enlarged to at least so many pixels a side."""
     pixels = np.asarray(images, dtype=np.float64)
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or 0 in pixels.shape:
         raise DataError(f"images have shape {pixels.shape}; give (K, C, H, W) with K at least 1 and C 1 or 3")
     check_finite(pixels, "images")
     shown = np.repeat(pixels, 3 // pixels.shape[1], axis=1).transpose(0, 2, 3, 1)  # (K, H, W, 3)
-    times = max(-(-LEAST_IMAGE_SIDE // min(shown.shape[1:3])), 1)
+    times = enlargement(shown.shape[1:3], least)
     shown = shown.repeat(times, axis=1).repeat(times, axis=2)
     return list((np.clip(shown, 0, 1) * 255 + 0.5).astype(np.uint8))
+
+
+def framed(cell: Image, color: tuple[int, int, int]) -> Image:
+    """Put a frame of one colour around a cell."""
+    around = np.empty((cell.shape[0] + 2 * FRAME, cell.shape[1] + 2 * FRAME, 3), np.uint8)
+    around[:] = color
+    around[FRAME:-FRAME, FRAME:-FRAME] = cell
+    return around
+
+
+def enlargement(shape: tuple[int, ...], least: int = LEAST_IMAGE_SIDE) -> int:
+    """Give the number of pixels that a pixel of an image (H, W) becomes along each side."""
+    return max(-(-least // min(shape)), 1)
 
 
 def checked_clouds(clouds: ArrayLike, name: str) -> Array:

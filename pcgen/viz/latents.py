@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pcgen.errors import DataError
-from pcgen.viz.cells import checked_rows, row_cells
+from pcgen.viz.cells import checked_rows, framed, row_cells
 from pcgen.viz.layout import GAP, INK, PAPER, Image, arrange, columns_for, set_words
 from pcgen.viz.render import Array, Camera
 
 MARK = (213, 94, 0)  # RGB of what is marked
-FRAME = 3  # pixels around a marked cell
 SLIDER = 240  # least width in pixels of the line with the knob, with the words at its ends
 STRIP = 9  # height in pixels of the strip below a row, on which the datum's own value is marked
 
@@ -58,9 +57,9 @@ def draw_traversal(
     if own is not None and own.shape != rows.shape[:1]:
         raise DataError(f"current has shape {own.shape} for {len(rows)} rows; give one for each")
     flat = row_cells([unchanged, *rows.reshape(-1, *rows.shape[2:])], Camera(up_axis=up_axis), size)
-    framed, others = _framed(flat[0], MARK), [_framed(cell, (PAPER,) * 3) for cell in flat[1:]]
+    unmoved, others = framed(flat[0], MARK), [framed(cell, (PAPER,) * 3) for cell in flat[1:]]
     S = len(stations)
-    cells = [[framed, *others[d * S : (d + 1) * S]] for d in range(len(rows))]
+    cells = [[unmoved, *others[d * S : (d + 1) * S]] for d in range(len(rows))]
     if own is not None:
         cells = [_marked(row, stations, value) for row, value in zip(cells, own, strict=True)]
     titles = ["unchanged" if own is None else "unchanged  (at ▲)", *(_value(v, unit) for v in stations)]
@@ -148,7 +147,7 @@ def draw_arithmetic(
     camera = Camera(up_axis=up_axis)
     edges = [(PAPER,) * 3, *(MARK if scale == 0 else (PAPER,) * 3 for scale in scales)]
     cells = [
-        [_framed(cell, edge) for cell, edge in zip(row_cells([start, *row], camera, size), edges, strict=True)]
+        [framed(cell, edge) for cell, edge in zip(row_cells([start, *row], camera, size), edges, strict=True)]
         for start, row in zip(starts, rows, strict=True)
     ]
     titles = ["original", *("reconstructed" if s == 0 else f"{_signed(s)} × difference" for s in scales)]
@@ -182,13 +181,6 @@ def _value(value: float, unit: str) -> str:
 
 
 # ── marks ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _framed(cell: Image, color: tuple[int, int, int]) -> Image:
-    framed = np.empty((cell.shape[0] + 2 * FRAME, cell.shape[1] + 2 * FRAME, 3), np.uint8)
-    framed[:] = color
-    framed[FRAME:-FRAME, FRAME:-FRAME] = cell
-    return framed
 
 
 def _marked(row: list[Image], values: Array, current: float) -> list[Image]:

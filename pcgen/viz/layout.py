@@ -69,7 +69,7 @@ def arrange(
             words = [*titles[k], *[""] * (columns - len(titles[k]))]
             parts.append(_beside([_paper(1, gutter), *_level([set_words(word, width, TITLE) for word in words])]))
         parts.append(_beside([*label, *cells]))
-    return _framed(_below(parts))
+    return _framed(below(parts))
 
 
 def columns_for(count: int) -> int:
@@ -80,6 +80,13 @@ def columns_for(count: int) -> int:
 def beside(images: Sequence[Image]) -> Image:
     """Join images (H, W, 3) of any sizes from left to right, their tops level."""
     return _beside(_level(images, top=True))
+
+
+def below(images: Sequence[Image]) -> Image:
+    """Join images (H, W, 3) of any sizes from top to bottom, their left sides in line."""
+    width = max(image.shape[1] for image in images)
+    parts = [part for image in images for part in (_to_width(image, width), _paper(GAP, width))]
+    return np.concatenate(parts[:-1], axis=0)
 
 
 def _framed(image: Image) -> Image:
@@ -95,12 +102,6 @@ def _beside(images: Sequence[Image]) -> Image:
     height = max(image.shape[0] for image in shown)
     parts = [part for image in shown for part in (_to_height(image, height), _paper(height, GAP))]
     return np.concatenate(parts[:-1], axis=1)
-
-
-def _below(images: Sequence[Image]) -> Image:
-    width = max(image.shape[1] for image in images)
-    parts = [part for image in images for part in (_to_width(image, width), _paper(GAP, width))]
-    return np.concatenate(parts[:-1], axis=0)
 
 
 def _level(images: Sequence[Image], *, top: bool = False) -> list[Image]:
