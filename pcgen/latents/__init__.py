@@ -1,18 +1,23 @@
-"""What a latent code says: traversals, walks, arithmetic, which dimensions matter, and data chosen by class or factor.
+"""What a latent code says: traversals, walks, sums and exchanges, alignment, and data chosen by class or factor.
 
 Functions of a model and tensors. They use the model's verbs alone, so they work for clouds and images, on the model's
 device, and in chunks of `model.chunk_size`.
 """
 
+from pcgen.latents.alignment import Alignment, align
 from pcgen.latents.codes import draw_codes, latent_arithmetic, live_codes, mean_code, relevance
+from pcgen.latents.exchange import exchange
 from pcgen.latents.prior import prior_walk, walks_from_prior
 from pcgen.latents.selectors import Selector, parse_selector
 from pcgen.latents.traversal import Traversal, traverse
 
 __all__ = [
+    "Alignment",
     "Selector",
     "Traversal",
+    "align",
     "draw_codes",
+    "exchange",
     "latent_arithmetic",
     "live_codes",
     "mean_code",

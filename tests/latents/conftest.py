@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from pcgen.base import GenerativeModel, verb
+from pcgen.base import Decomposition, GenerativeModel, verb
+from pcgen.ops import warp_images
+
+SIDE = 41
 
 
 class Linear(GenerativeModel):
@@ -62,6 +65,42 @@ class OnlyDecodes(Linear):
     encode = GenerativeModel.encode
 
 
+class Sheared(GenerativeModel):
+    """A square of one brightness in an image that is sheared: the code is (shear, brightness), and W is known.
+
+    The brightness is read off the middle of the image, the shear off the centres of mass of its rows.
+    """
+
+    sample_shape = (1, SIDE, SIDE)
+    latent_dim = 2
+    chunk_size = 3
+
+    def __init__(self):
+        super().__init__()
+        self.latent_parts = {"shape": slice(0, 1), "appearance": slice(1, 2)}
+
+    @verb
+    def encode(self, x):
+        y, across = torch.meshgrid(*[torch.linspace(-1, 1, SIDE).to(x)] * 2, indexing="ij")
+        lit = x[:, 0] * (y.abs() < 0.5)
+        # W = (x + s y, y): row y is moved by −s y
+        place = (lit * across).sum(-1) / lit.sum(-1).clamp(min=1e-6)
+        shear = -(place * y[:, 0]).sum(-1) / (y[:, 0].square() * (y[:, 0].abs() < 0.5)).sum()
+        return torch.stack([shear, x[:, 0, SIDE // 2, SIDE // 2]], -1)
+
+    @verb
+    def decode(self, z):
+        return self.decompose(z).x
+
+    @verb
+    def decompose(self, z):
+        y, across = torch.meshgrid(*[torch.linspace(-1, 1, SIDE).to(z)] * 2, indexing="ij")
+        soft = [torch.sigmoid((0.6 - t.abs()) / 0.08) for t in (across, y)]
+        template = z[:, 1, None, None, None] * (soft[0] * soft[1])[None, None]
+        grid = torch.stack([across + z[:, 0, None, None] * y, y.expand(len(z), -1, -1)], -1)
+        return Decomposition(warp_images(template, grid), template, grid, {})
+
+
 @pytest.fixture
 def toys() -> Any:
     return {kind.__name__: kind for kind in (Linear, WithPrior, Variational, Sampler, OnlyEncodes, OnlyDecodes)}
@@ -75,3 +114,8 @@ def shape(request) -> tuple[int, ...]:
 @pytest.fixture
 def data(shape) -> torch.Tensor:
     return torch.rand(20, *shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def sheared() -> GenerativeModel:
+    return Sheared()
