@@ -114,9 +114,13 @@ class ImageDataModule(SplitDataModule[Images]):
 
     def take(self, split: str, n: int | None = None, *, seed: int | None = None) -> Batch:
         """Give fixed data of one split; see `pcgen.base.DataModule.take`."""
+        return self.split(split).batch(self._rows(split, n, seed))
+
+    def _rows(self, split: str, n: int | None, seed: int | None = None) -> Ints:
+        """Give the rows of a split that `take` gives."""
         images = self.split(split)
         label = None if images.label is None else torch.from_numpy(images.label)
-        return images.batch(choose_rows(len(images), label, n, seed))
+        return choose_rows(len(images), label, n, seed)
 
 
 def require_classes(splits: Mapping[str, Images], class_names: Sequence[str], source: str) -> None:

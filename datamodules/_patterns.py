@@ -202,10 +202,10 @@ def draw(factors: Floats, size: int, warping: float, shading: float) -> NDArray[
         shading: Strength of the shading.
     """
     pixels = np.empty((len(factors), 3, size, size), np.uint8)
-    x = fine(size).astype(np.float32)[None, None, :]
+    x, y = axes(fine(size).astype(np.float32))
     for start in range(0, len(factors), _CHUNK):
         part = factors[start : start + _CHUNK].astype(np.float32)
-        u, v = warp(x, x.swapaxes(1, 2), part, warping)
+        u, v = warp(x, y, part, warping)
         light = shade(u, v, part, shading)
         pixels[start : start + _CHUNK] = np.rint(255 * _painted(regions(u, v), palette(part), light))
     return pixels
@@ -213,8 +213,7 @@ def draw(factors: Floats, size: int, warping: float, shading: float) -> NDArray[
 
 def draw_albedo(factors: Floats, size: int) -> Floats:
     """Draw the albedo (K, 3, S, S) in the canonical frame, each pixel the mean of 4 × 4 places spread over it."""
-    x = fine(size)[None, None, :]
-    found = np.repeat(regions(*np.broadcast_arrays(x, x.swapaxes(1, 2))), len(factors), axis=0)
+    found = np.repeat(regions(*np.broadcast_arrays(*axes(fine(size)))), len(factors), axis=0)
     return _painted(found, palette(factors), np.ones((1, 1, 1)))
 
 
@@ -227,6 +226,11 @@ def _painted(found: NDArray[np.uint8], colors: Floats, light: Floats) -> Floats:
         lit = colors[..., c].ravel().take(number) * light
         channels.append(lit.reshape(k, side // FINE, FINE, side // FINE, FINE).mean((2, 4)))
     return np.stack(channels, axis=1)
+
+
+def axes(places: Floats) -> tuple[Floats, Floats]:
+    """Give x along the columns (1, 1, W) and y down the rows (1, W, 1) of a square of places."""
+    return places[None, None, :], places[None, :, None]
 
 
 def centers(size: int) -> Floats:

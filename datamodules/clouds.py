@@ -161,8 +161,12 @@ class CloudDataModule(SplitDataModule[Split]):
 
     def take(self, split: str, n: int | None = None, *, seed: int | None = None) -> Batch:
         """Give fixed data of one split, without augmentation; see `pcgen.base.DataModule.take`."""
+        return self._batches(split)[Draw(self._rows(split, n, seed))]
+
+    def _rows(self, split: str, n: int | None, seed: int | None = None) -> Ints:
+        """Give the rows of a split that `take` gives."""
         part = self.split(split)
-        return self._batches(split)[Draw(choose_rows(len(part), part.label, n, seed))]
+        return choose_rows(len(part), part.label, n, seed)
 
     def offsets(self, split: str) -> tuple[Floats, Floats]:
         """Give what normalisation took away from each cloud of a split: center (K, 3) and scale (K,), float64."""

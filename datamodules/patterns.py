@@ -4,7 +4,9 @@ On them what a deforming autoencoder recovers can be measured. No photograph all
 """
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pcgen.datamodules import _patterns as emblem
 from pcgen.datamodules._images import ImageDataModule, Images
@@ -98,3 +100,34 @@ class Patterns(ImageDataModule):
         factors = np.random.default_rng([self.pattern_seed, k]).uniform(-1, 1, (self.sizes[_SPLITS[k]], 14))
         rounded: NDArray[np.float32] = factors.astype(np.float32)
         return Images(emblem.draw(rounded, self.image_size, self.warp, self.shading), factors=rounded)
+
+    def truth(self, split: str, n: int | None = None) -> dict[str, Tensor]:
+        """Give warp, albedo, shading and landmarks of the images of `take(split, n)`.
+
+        Args:
+            split: `"train"`, `"val"` or `"test"`.
+            n: How many; None for all.
+
+        Returns:
+            `"grid"` (n, S, S, 2), W at the pixels' centres; `"albedo"` (n, 3, S, S) and `"shading"` (n, 1, S, S), both
+            in the canonical frame; `"landmarks"` (n, L, 2), the places of corners and centres of the emblem in the
+            image, and `"template_landmarks"` (L, 2), those in the canonical frame; `"support"` (n, S, S), whether a
+            pixel's centre shows the emblem and not the ground.
+        """
+        known = self.split(split).factors
+        assert known is not None
+        factors, S = known[self._rows(split, n)].astype(np.float64), self.image_size
+        x, y = emblem.axes(emblem.centers(S))
+        u, v = emblem.warp(x, y, factors, self.warp)
+        return {
+            "grid": _single(np.stack([u, v], axis=-1)),
+            "albedo": _single(emblem.draw_albedo(factors, S)),
+            "shading": _single(np.broadcast_to(emblem.shade(x, y, factors, self.shading), u.shape)[:, None]),
+            "landmarks": _single(emblem.unwarp(emblem.LANDMARKS, factors, self.warp)),
+            "template_landmarks": _single(emblem.LANDMARKS),
+            "support": torch.from_numpy(emblem.level(u, v) <= 1),
+        }
+
+
+def _single(array: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(array.astype(np.float32))

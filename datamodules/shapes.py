@@ -69,10 +69,10 @@ of the seat's outline |
             shape that has the part and 0 for one without. They follow the seven factors.
 
     Attributes:
-        part_names: Names of the parts that `part_labels` tells.
+        part_names: Names of the parts that `part_labels` and `truth` tell.
     """
 
-    part_names = PARTS
+    part_names = truth_names = PARTS
 
     def __init__(
         self,
@@ -156,6 +156,10 @@ of the seat's outline |
                 source="Shapes",
             )
         )
+
+    def truth(self, split: str, n: int | None = None) -> dict[str, Tensor]:
+        """Tell which part each point of `take(split, n)` belongs to: `"part"` (n, N), indices into `truth_names`."""
+        return {"part": self.part_labels(split)[torch.from_numpy(self._rows(split, n))]}
 
     def part_labels(self, split: str) -> Tensor:
         """Tell which part of furniture each point of `take(split)` belongs to.

@@ -244,6 +244,19 @@ def test_part_labels_follow_the_fixed_subset():
         assert torch.equal(labels[k][same.float().argmax(1)], parts[k])
 
 
+@pytest.mark.parametrize("n", [None, 5, 0])
+def test_truth_is_of_the_points_that_take_gives(n):
+    """Labels of parts, found again by the place of each point; `take(split, n)` spreads over the classes."""
+    data = Shapes(num_points=32, stored_points=64, train_size=13, val_size=0, test_size=8, classes=["table", "sofa"])
+    assert data.truth_names == data.part_names
+    x, part = data.take("train", n).x, data.truth("train", n)["part"]
+    assert part.shape == x.shape[:2]
+    every, labels = data.take("train").x, data.part_labels("train")
+    for cloud, parts in zip(x, part, strict=True):
+        (row,) = (every == cloud).all(-1).all(-1).nonzero()[0]
+        assert torch.equal(labels[row], parts)
+
+
 def test_fresh_subsets_come_from_four_times_the_points():
     data = Shapes(num_points=32, train_size=16, val_size=0, test_size=8, resample=True)
     assert data.take("train").x.shape == (16, 32, 3)
