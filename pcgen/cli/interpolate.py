@@ -2,7 +2,8 @@
 
 Both ends are the model's reconstructions of the two data. A model that cannot encode, such as a GAN, walks between
 draws of its prior instead, and so does any other that has one with --from-prior; then no data are needed. What is
-written is in the model's units, one walk after the other.
+written is in the model's units, one walk after the other. With --parts only some parts of the code move, such as the
+shape of a deforming autoencoder, and the rest stays the first datum's.
 
 The table says how smooth the walks are. A step's length is the root mean square of the displacements of the points
 (for images of the changes of the pixels); the longest relative to the mean is 1 for even steps. The last column has
@@ -27,6 +28,7 @@ _OF_DATA = {  # attributes that speak of data, as the user writes them
     "data": "DATA",
     "start": "--from",
     "end": "--to",
+    "parts": "--parts",
     "split": "--split",
     "classes": "--classes",
     "normalize": "--normalize",
@@ -53,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="between the codes: a straight line, or a great circle, whose stations are as far from the origin as "
         "codes of the prior are (default linear)",
     )
+    parser.add_argument("--parts", help="of the code, separated by commas, that move; all others stay (default: all)")
     common.add_output_arguments(parser)
 
 
@@ -102,9 +105,24 @@ def _data_walk(model: "GenerativeModel", arguments: argparse.Namespace) -> tuple
     data = model_data(model, arguments)
     start = data.row("0" if arguments.start is None else arguments.start, "--from")
     end = data.row("1" if arguments.end is None else arguments.end, "--to")
-    walk = model.interpolate(data.x[start], data.x[end], arguments.steps, path=arguments.path)
+    parts = _parts(model, arguments)
+    walk = model.interpolate(data.x[start], data.x[end], arguments.steps, path=arguments.path, parts=parts)
     heading = f"{data.name[start]} to {data.name[end]} of {data.source}, {WAYS[arguments.path]}"
+    if parts is not None:
+        stays = ", ".join(name for name in model.latent_parts if name not in parts)
+        heading += f": only {', '.join(parts)}" + (f", with the {stays} of the first" if stays else "")
     return _plain(model, walk)[None], {"ends": data.x[[start, end]].numpy()[None], "heading": heading}
+
+
+def _parts(model: "GenerativeModel", arguments: argparse.Namespace) -> list[str] | None:
+    """Give the names of the parts that move, None for all."""
+    if arguments.parts is None:
+        return None
+    parts = common.split_list(arguments.parts)
+    if not parts:
+        raise ConfigurationError(f"--parts {arguments.parts!r}: name at least one part of the code")
+    model.columns(parts)  # raises where one is unknown
+    return parts
 
 
 def _prior_walks(

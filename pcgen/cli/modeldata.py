@@ -86,6 +86,31 @@ class ModelData:
             f"{flag} {word}: {self.source} has rows 0 to {len(self.x) - 1}, and names such as {few}"
         )
 
+    def rows(self, words: str, flag: str) -> list[int]:
+        """Find the rows that an option names, separated by commas.
+
+        Raises:
+            ConfigurationError: If there is none, or one of them is not there.
+        """
+        found = [self.row(word, flag) for word in split_list(words)]
+        if not found:
+            raise ConfigurationError(f"{flag} {words}: name at least one row")
+        return found
+
+    def of_class(self, name: str, flag: str = "--class") -> NDArray[np.int64]:
+        """Find the rows (k,) of a class that an option names.
+
+        Raises:
+            ConfigurationError: If no datum is known to be of that class.
+        """
+        if self.label is None or name not in self.class_names:
+            known = "" if self.label is None else ", ".join(self.class_names)
+            raise ConfigurationError(f"{flag} {name}: the classes known of {self.source} are {known or 'none'}")
+        rows = np.flatnonzero(self.label.numpy() == self.class_names.index(name))
+        if not len(rows):
+            raise ConfigurationError(f"{flag} {name}: {self.place} holds none of that class")
+        return rows
+
 
 def is_images(model: "GenerativeModel") -> bool:
     """Say whether a model's data are images (C, H, W) and not clouds (N, 3)."""

@@ -4,7 +4,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,6 +57,15 @@ def write_image_parts(
     """Write images that come in parts, (K, C, H, W) in all, to `--out`."""
     write_images(arguments.out, parts, shape, **known)
     say(f"{count(shape[0], 'image')} of {shape[3]} × {shape[2]} pixels: {shown(arguments.out)}")
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], what: str) -> None:
+    """Write arrays by name to a `.npz`, whole or not at all."""
+    from pcgen.io.files import atomic
+
+    with atomic(path) as unfinished, unfinished.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    say(f"{what}: {shown(path)}")
 
 
 def write_picture(arguments: argparse.Namespace, image: NDArray[np.uint8]) -> None:

@@ -6,6 +6,7 @@ device, and in chunks of `model.chunk_size`.
 
 from pcgen.latents.alignment import Alignment, align
 from pcgen.latents.codes import draw_codes, latent_arithmetic, live_codes, mean_code, relevance
+from pcgen.latents.decomposition import decompose
 from pcgen.latents.exchange import exchange
 from pcgen.latents.prior import prior_walk, walks_from_prior
 from pcgen.latents.selectors import Selector, parse_selector
@@ -16,6 +17,7 @@ __all__ = [
     "Selector",
     "Traversal",
     "align",
+    "decompose",
     "draw_codes",
     "exchange",
     "latent_arithmetic",
