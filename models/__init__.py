@@ -2,7 +2,9 @@
 
 from pcgen.models.autoencoder import Autoencoder
 from pcgen.models.beta_vae import BetaVAE
+from pcgen.models.class_aware_deforming_autoencoder import ClassAwareDeformingAutoencoder
 from pcgen.models.cnn_classifier import CNNClassifier
+from pcgen.models.deforming_autoencoder import DeformingAutoencoder
 from pcgen.models.ebgan import EBGAN
 from pcgen.models.gan import GAN
 from pcgen.models.generative_pointnet import GenerativePointNet
@@ -19,6 +21,8 @@ __all__ = [
     "Autoencoder",
     "BetaVAE",
     "CNNClassifier",
+    "ClassAwareDeformingAutoencoder",
+    "DeformingAutoencoder",
     "GenerativePointNet",
     "LatentGAN",
     "PointNetClassifier",

@@ -1,7 +1,7 @@
 """What every model with an encoder and a decoder shares: the verbs, the training step and the evaluation's means."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ class Autoencoding(Evaluated):
     logged, the loss first.
     """
 
-    TERMS: ClassVar[tuple[str, ...]] = ("loss", "reconstruction")
+    TERMS: tuple[str, ...] = ("loss", "reconstruction")
 
     def __init__(
         self,
@@ -56,6 +56,10 @@ class Autoencoding(Evaluated):
     def terms(self, x: Tensor, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Compute the terms of the objective for data (B, …); those of `TERMS` are scalars."""
 
+    def batch_terms(self, batch: Batch, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """Compute the terms of a batch; a subclass that learns from labels or factors looks at them here."""
+        return self.terms(batch.x, generator=generator)
+
     # ── sampling ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     @verb
@@ -77,7 +81,7 @@ class Autoencoding(Evaluated):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Give the loss of a batch and log its terms."""
-        terms = self.terms(batch.x, generator=self.step_generator(batch_idx))
+        terms = self.batch_terms(batch, generator=self.step_generator(batch_idx))
         named: dict[str, Any] = {f"train/{name}": terms[name].detach() for name in self.TERMS}
         self.log_dict(named, batch_size=len(batch.x), on_step=False, on_epoch=True, sync_dist=True)
         self.log("loss", named["train/loss"], prog_bar=True, logger=False, batch_size=len(batch.x))
@@ -85,7 +89,7 @@ class Autoencoding(Evaluated):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Gather the objective's terms."""
-        self.gather(self.terms(batch.x, generator=self.step_generator(batch_idx)), len(batch.x))
+        self.gather(self.batch_terms(batch, generator=self.step_generator(batch_idx)), len(batch.x))
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 -- Lightning's signature
         """Reconstruct a batch."""

@@ -11,10 +11,11 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from pcgen import __version__
 from pcgen.base import Batch, DataModule, OptimizerFactory, SchedulerFactory, in_chunks, verb
-from pcgen.errors import ConfigurationError, DataError
+from pcgen.errors import ConfigurationError
 from pcgen.metrics import MeanOverData, data_name
 from pcgen.metrics.extractors import Extractor, rounded_extractor, save_extractor
 from pcgen.models._evaluation import Evaluated
+from pcgen.models._labels import check_classes, labels_of
 from pcgen.nets import Encoder
 
 
@@ -116,17 +117,11 @@ class Classifier(Evaluated):
     def setup(self, stage: str) -> None:
         """See that the data have the classes that the model tells apart."""
         super().setup(stage)
-        datamodule = getattr(self.trainer, "datamodule", None)
-        names = datamodule.class_names if isinstance(datamodule, DataModule) else ()
-        if names and len(names) != self.num_classes:
-            raise ConfigurationError(
-                f"num_classes is {self.num_classes} and the data have {len(names)} classes ({', '.join(names)}): "
-                f"set the model's num_classes to {len(names)}"
-            )
+        check_classes(self, self.num_classes)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Give −mean log p(label | x) of a batch."""
-        label = self._labels(batch)
+        label = labels_of(batch, self, self.num_classes)
         logits = self.logits(batch.x, generator=self.step_generator(batch_idx))
         loss = F.cross_entropy(logits, label)
         named: dict[str, Any] = {
@@ -139,7 +134,7 @@ class Classifier(Evaluated):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 -- Lightning's signature
         """Count what is taken for what."""
-        label = self._labels(batch)
+        label = labels_of(batch, self, self.num_classes)
         logits = self.logits(batch.x)
         self.mean_loss.update(F.cross_entropy(logits, label)[None], len(label))
         self.counts.update(logits.argmax(1), label)
@@ -158,15 +153,6 @@ class Classifier(Evaluated):
         values = {"loss": loss, "accuracy": overall, "mean_class_accuracy": mean_class}
         # Every process has the same values already.
         self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=False)
-
-    def _labels(self, batch: Batch) -> Tensor:
-        if batch.label is None:
-            raise DataError(f"{type(self).__name__} learns from labels, and these data have none")
-        if len(batch.label) and int(batch.label.max()) >= self.num_classes:
-            raise DataError(
-                f"the data have a label {int(batch.label.max())} and the model's num_classes is {self.num_classes}"
-            )
-        return batch.label
 
 
 def _input(info: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from pcgen.losses.adversarial import AdversarialLoss, HingeLoss, NonSaturatingLoss, WassersteinLoss, pulling_away
 from pcgen.losses.reconstruction import (
+    AbsoluteErrorReconstruction,
     BernoulliReconstruction,
     ChamferReconstruction,
     GaussianReconstruction,
@@ -13,6 +14,7 @@ from pcgen.losses.schedules import Capacity, ConstantBeta, CosineBeta, CyclicalB
 from pcgen.losses.sinkhorn import SinkhornDivergence, sinkhorn_divergence
 
 __all__ = [
+    "AbsoluteErrorReconstruction",
     "AdversarialLoss",
     "BernoulliReconstruction",
     "Capacity",

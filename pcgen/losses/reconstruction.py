@@ -136,15 +136,36 @@ class SquaredErrorReconstruction(Reconstruction):
         Raises:
             DataError: If the shapes differ.
         """
+        return self.weight * self.apart(prediction, target).square().sum(1)
+
+    def apart(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Give x̂ − x, (B, D), of predictions (B, …) and data of the same shape."""
         _check_shapes(prediction, target)
         mean = _wide(prediction).sigmoid() if self.sigmoid else _wide(prediction)
-        return self.weight * (mean - target).flatten(1).square().sum(1)
+        return (mean - target).flatten(1)
 
     def data(self, prediction: Tensor) -> Tensor:
         """Give x̂: images (B, C, H, W) in [0, 1], or clouds (B, N, 3)."""
         if self.sigmoid:
             return prediction.sigmoid()
         return prediction.clamp(0, 1) if prediction.ndim == 4 else prediction
+
+
+class AbsoluteErrorReconstruction(SquaredErrorReconstruction):
+    """w ‖x − x̂‖₁, summed over pixels, or over points in their order: sharper edges than the squared error's.
+
+    Args:
+        weight: w.
+        sigmoid: As in `SquaredErrorReconstruction`.
+    """
+
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Give the loss (B,) of predictions (B, …) against data of the same shape.
+
+        Raises:
+            DataError: If the shapes differ.
+        """
+        return self.weight * self.apart(prediction, target).abs().sum(1)
 
 
 class GaussianReconstruction(SquaredErrorReconstruction):

@@ -1,5 +1,6 @@
 """What an encoder and a decoder are to a model."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Protocol
@@ -102,6 +103,18 @@ def check_positive(**arguments: int) -> None:
     for name, value in arguments.items():
         if value < 1:
             raise ConfigurationError(f"{name} is {value}; it must be at least 1")
+
+
+def check_weight(**arguments: float) -> float:
+    """Return the one weight that was given, by its name.
+
+    Raises:
+        ConfigurationError: If it is negative or not finite.
+    """
+    ((name, value),) = arguments.items()
+    if not 0 <= value < math.inf:
+        raise ConfigurationError(f"{name} is {value}; a weight is a finite number, 0 or more")
+    return value
 
 
 def activation(negative_slope: float) -> nn.Module:

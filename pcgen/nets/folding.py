@@ -59,9 +59,15 @@ class FoldingDecoder(Decoder):
 
     def forward(self, z: Tensor, num_points: int | None = None) -> Tensor:
         """Give clouds (B, N, 3 + extra_channels) of codes (B, Z), of `num_points` points if that is given."""
-        template = self._template(num_points or self.num_points).to(z)
+        return self._steered(self._template(num_points or self.num_points).to(z), z)
+
+    def steer(self, points: Tensor, z: Tensor) -> Tensor:
+        """Give what the network makes of any points (B, N, 3) in the template's place: (B, N, 3 + extra_channels)."""
+        return self._steered(_encode(points, self.frequencies), z)
+
+    def _steered(self, encoded: Tensor, z: Tensor) -> Tensor:
         scale, shift = self.code(z).unflatten(1, (self.depth, 2, 1, self.width)).unbind(2)  # (B, depth, 1, width)
-        h = self.stem(template)  # (N, width): the same for every cloud
+        h = self.stem(encoded)  # (N, width): the same for every cloud; of other points (B, N, width)
         for k, layer in enumerate(self.layers):
             h = h + torch.relu(layer(h) * (1 + scale[:, k]) + shift[:, k])  # (B, N, width)
         points: Tensor = self.out(h)
@@ -93,7 +99,7 @@ def ball_points(n: int) -> Tensor:
 
 
 def _encode(points: Tensor, frequencies: int) -> Tensor:
-    """Coordinates and sinusoids of their octaves: (n, 3) -> (n, 3 + 6 · frequencies)."""
-    octaves = math.pi * 2.0 ** torch.arange(frequencies)
-    angles = (points[:, :, None] * octaves).flatten(1)
-    return torch.cat([points, angles.sin(), angles.cos()], 1)
+    """Coordinates and sinusoids of their octaves: (…, n, 3) -> (…, n, 3 + 6 · frequencies)."""
+    octaves = math.pi * 2.0 ** torch.arange(frequencies, device=points.device)
+    angles = (points[..., None] * octaves).flatten(-2)
+    return torch.cat([points, angles.sin(), angles.cos()], -1)

@@ -1,0 +1,140 @@
+"""The appearance side of a deforming autoencoder: codes to a template in the canonical frame, which is then deformed.
+
+Reference: Z. Shu et al., "Deforming Autoencoders", ECCV 2018, https://arxiv.org/abs/1806.06503.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pcgen.errors import ConfigurationError
+from pcgen.nets.base import Decoder, check_image_shape, check_positive, check_weight
+from pcgen.nets.folding import ball_points
+from pcgen.recipe import Recorded
+
+ONE = math.log(math.e - 1)  # softplus(ONE) = 1
+
+
+class Painted(NamedTuple):
+    """What a template is.
+
+    Attributes:
+        template: Images (B, C, H, W) or clouds (B, N, 3) in the canonical frame.
+        layers: What it is the product of, by name; {} for a template of one piece.
+        penalties: What it costs by name, weighted scalars: sums over pixels, means over the batch.
+    """
+
+    template: Tensor
+    layers: dict[str, Tensor]
+    penalties: dict[str, Tensor]
+
+
+class Template(Recorded, nn.Module):
+    """Codes to a template.
+
+    Attributes:
+        inputs: Length of the code that each part is decoded from, by name: one's own code and, of a class-aware model,
+            that of the class after it.
+        sample_shape: (N, 3) or (C, H, W).
+        terms: Names of the penalties.
+    """
+
+    inputs: dict[str, int]
+    sample_shape: tuple[int, ...]
+    terms: tuple[str, ...] = ()
+
+    @abstractmethod
+    def forward(self, codes: Mapping[str, Tensor], num: int) -> Painted:
+        """Give `num` templates of the codes (num, …) named in `inputs`."""
+
+
+class DecodedTemplate(Template):
+    """A template from one code, "appearance".
+
+    Args:
+        decoder: Codes to images, of which the sigmoid is taken, or to clouds, which are taken as they are.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.inputs = {"appearance": decoder.latent_dim}
+        self.sample_shape = decoder.sample_shape
+
+    def forward(self, codes: Mapping[str, Tensor], num: int) -> Painted:  # noqa: ARG002 -- known by the codes
+        """Give D(z)."""
+        made = self.decoder(codes["appearance"])
+        return Painted(made.sigmoid() if made.ndim == 4 else made, {}, {})
+
+
+class LearnedTemplate(Template):
+    """One template for all data, which has no code: all that differs is deformation.
+
+    A cloud begins as points spread evenly in a ball, an image as grey.
+
+    Args:
+        sample_shape: (N, 3) or (C, H, W).
+    """
+
+    def __init__(self, sample_shape: Sequence[int] = (512, 3)) -> None:
+        super().__init__()
+        self.inputs = {}
+        if len(sample_shape) == 2 and sample_shape[1] == 3:
+            check_positive(N=sample_shape[0])
+            self.sample_shape = (sample_shape[0], 3)
+            start = ball_points(sample_shape[0]) / 2
+        else:
+            self.sample_shape = check_image_shape(sample_shape)
+            start = torch.zeros(self.sample_shape)
+        self.learned = nn.Parameter(start)
+
+    def forward(self, codes: Mapping[str, Tensor], num: int) -> Painted:  # noqa: ARG002 -- there are none
+        """Give the template, once for each datum."""
+        one = self.learned.sigmoid() if self.learned.ndim == 3 else self.learned
+        return Painted(one.expand(num, *one.shape), {}, {})
+
+
+class IntrinsicTemplate(Template):
+    """albedo (C channels) ⊙ shading (1 channel), each from a code of its own.
+
+    The albedo is a sigmoid. The shading is positive (a softplus), 1 where its decoder gives 0, and may be above 1. It
+    is held smooth, by smoothness · Σ_p ‖∇S(p)‖², and 1 on the average over a batch, by bias · Σ_p (mean S(p) − 1)²,
+    which says where brightness ends and colour begins. The paper's bias on the mean albedo is left out: with the mean
+    shading fixed the data fix the albedo's, and a target of its own would draw every object's mean colour to it.
+
+    Args:
+        albedo: Codes to images (C, H, W).
+        shading: Codes to images (1, H, W).
+        smoothness: Weight of the shading's squared differences between neighbouring pixels.
+        bias: Weight of the mean shading's distance from 1.
+    """
+
+    terms = ("shading_smoothness", "shading_bias")
+
+    def __init__(self, albedo: Decoder, shading: Decoder, smoothness: float = 1.0, bias: float = 0.1) -> None:
+        super().__init__()
+        if shading.sample_shape != (1, *albedo.sample_shape[1:]) or len(albedo.sample_shape) != 3:
+            raise ConfigurationError(
+                f"albedo makes data {albedo.sample_shape} and shading {shading.sample_shape}: give images (C, H, W) and "
+                "(1, H, W) of one size"
+            )
+        self.albedo, self.shading = albedo, shading
+        self.smoothness, self.bias = check_weight(smoothness=smoothness), check_weight(bias=bias)
+        self.inputs = {"albedo": albedo.latent_dim, "shading": shading.latent_dim}
+        self.sample_shape = albedo.sample_shape
+
+    def forward(self, codes: Mapping[str, Tensor], num: int) -> Painted:  # noqa: ARG002 -- known by the codes
+        """Give A(z_albedo) ⊙ S(z_shading)."""
+        albedo = self.albedo(codes["albedo"]).sigmoid()
+        shading = F.softplus(self.shading(codes["shading"]) + ONE)
+        slopes = shading.diff(dim=2).square().sum() + shading.diff(dim=3).square().sum()
+        penalties = {
+            "shading_smoothness": self.smoothness * slopes / max(len(shading), 1),
+            "shading_bias": self.bias * (shading.mean(0) - 1).square().sum(),
+        }
+        return Painted(albedo * shading, {"albedo": albedo, "shading": shading}, penalties)
