@@ -3,10 +3,12 @@
 from pcgen.nets.average import ExponentialMovingAverage
 from pcgen.nets.base import Decoder, Encoder
 from pcgen.nets.cnn import CNNDecoder, CNNEncoder
+from pcgen.nets.dense import DenseNetDecoder, DenseNetEncoder
 from pcgen.nets.folding import FoldingDecoder
-from pcgen.nets.initialization import kaiming_initialized
+from pcgen.nets.initialization import kaiming_initialized, zero_output
 from pcgen.nets.mlp import MLP, ImageMLPDecoder, ImageMLPEncoder, MLPDecoder, MLPEncoder
 from pcgen.nets.pointnet import PointNetEncoder
+from pcgen.nets.residual import ResNetDecoder, ResNetEncoder
 from pcgen.nets.score import PointNetScore
 from pcgen.nets.spectral import spectral_normalized, uses_batch_norm
 
@@ -15,6 +17,8 @@ __all__ = [
     "CNNDecoder",
     "CNNEncoder",
     "Decoder",
+    "DenseNetDecoder",
+    "DenseNetEncoder",
     "Encoder",
     "ExponentialMovingAverage",
     "FoldingDecoder",
@@ -24,7 +28,10 @@ __all__ = [
     "MLPEncoder",
     "PointNetEncoder",
     "PointNetScore",
+    "ResNetDecoder",
+    "ResNetEncoder",
     "kaiming_initialized",
     "spectral_normalized",
     "uses_batch_norm",
+    "zero_output",
 ]

@@ -26,6 +26,7 @@ from pcgen.nets.critical import (
     runs_as_written,
     slope_of,
 )
+from pcgen.nets.initialization import zero_output
 from pcgen.nets.mlp import MLP
 
 Pool = Literal["max", "mean", "max+mean"]
@@ -184,11 +185,7 @@ class InputTransform(nn.Module):
     ) -> None:
         super().__init__()
         self.points = PointwiseMLP(3, widths, "max", batch_norm=batch_norm, negative_slope=negative_slope)
-        self.head = MLP(widths[-1], (128,), 9, batch_norm=batch_norm, negative_slope=negative_slope)
-        last = self.head[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        self.head = zero_output(MLP(widths[-1], (128,), 9, batch_norm=batch_norm, negative_slope=negative_slope))
 
     def forward(self, x: Tensor) -> Tensor:
         """Give a matrix (B, 3, 3) for each cloud (B, N, 3)."""
