@@ -1,6 +1,7 @@
 """Callbacks: what happens beside the training. Pictures and scores, written into the run's folder and logged."""
 
 from pcgen.callbacks.confusion import Confusion
+from pcgen.callbacks.decompositions import Decompositions
 from pcgen.callbacks.energies import Energies
 from pcgen.callbacks.interpolations import Interpolations
 from pcgen.callbacks.latent_arithmetic import LatentArithmetic
@@ -20,6 +21,7 @@ from pcgen.callbacks.traversals import Traversals
 
 __all__ = [
     "Confusion",
+    "Decompositions",
     "Energies",
     "Interpolations",
     "LatentArithmetic",
