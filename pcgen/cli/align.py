@@ -108,7 +108,7 @@ def _show(measured: dict[str, Any], data: "ModelData", arguments: argparse.Names
         cells = [str(numbers["count"])]
         for before, after in PAIRS:
             ratio = numbers["ratio"][after]
-            cells += [f"{numbers['variance'][kind]:.4g}" for kind in (before, after)]
+            cells += [f"{numbers['variance'][kind]:.3g}" for kind in (before, after)]
             cells.append("–" if ratio is None else f"{ratio:.3f}")
         table.add_row(escape(name), *cells)
     Console().print(table)
@@ -127,7 +127,8 @@ def _picture(
     if arguments.kind is not None:
         before = data.x[sets[arguments.kind][:EXAMPLES]].numpy()
         examples = np.stack([before, found[arguments.kind].aligned[:EXAMPLES].numpy()])
-    heading = f"{data.place}, brought to the mean deformation" + (" of each class" if len(sets) > 1 else "")
+    place = data.place if arguments.kind is None else f"class {arguments.kind} of {data.place}"
+    heading = f"{place}, brought to the mean deformation" + (" of each class" if len(sets) > 1 else "")
     return draw_alignment(
         means, variances, labels=list(sets), kinds=list(KINDS.values()), examples=examples, heading=heading
     )

@@ -109,8 +109,8 @@ def _data_walk(model: "GenerativeModel", arguments: argparse.Namespace) -> tuple
     walk = model.interpolate(data.x[start], data.x[end], arguments.steps, path=arguments.path, parts=parts)
     heading = f"{data.name[start]} to {data.name[end]} of {data.source}, {WAYS[arguments.path]}"
     if parts is not None:
-        stays = ", ".join(name for name in model.latent_parts if name not in parts)
-        heading += f": only {', '.join(parts)}" + (f", with the {stays} of the first" if stays else "")
+        stays = " and ".join(name for name in model.latent_parts if name not in parts)
+        heading += f": only {' and '.join(parts)}" + (f", with the {stays} of the first" if stays else "")
     return _plain(model, walk)[None], {"ends": data.x[[start, end]].numpy()[None], "heading": heading}
 
 

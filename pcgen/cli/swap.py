@@ -115,7 +115,7 @@ def _matrix(model: "GenerativeModel", data: "ModelData", parts: tuple[str, ...],
         from pcgen.viz import draw_swaps
 
         matrix = made.unflatten(0, (len(rows), len(columns))).numpy()
-        words = (", ".join(parts), ", ".join(name for name in model.latent_parts if name not in parts))
+        words = (" and ".join(parts), " and ".join(name for name in model.latent_parts if name not in parts))
         image = draw_swaps(
             data.x[rows].numpy(), data.x[columns].numpy(), matrix, words=words,
             row_labels=[data.name[row] for row in rows], titles=[data.name[column] for column in columns], up_axis=up,

@@ -62,7 +62,7 @@ def show(found: dict[str, Any], parts: tuple[str, ...], data: "ModelData", argum
     from rich.markup import escape
     from rich.table import Table
 
-    title = f"{found['num_pairs']} random pairs of {data.place}: {', '.join(parts)} of one, the rest of another"
+    title = f"{found['num_pairs']} random pairs of {data.place}: {' and '.join(parts)} of one, the rest of another"
     table = Table(title=escape(title), title_justify="left")
     table.add_column("of the swapped cloud")
     for donor in DONORS:

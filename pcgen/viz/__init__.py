@@ -19,6 +19,7 @@ from pcgen.viz.latents import draw_arithmetic, draw_traversal, traversal_frames
 from pcgen.viz.layout import Image, beside, save_png
 from pcgen.viz.plots import draw_bars, draw_curves, draw_embedding
 from pcgen.viz.robustness import draw_robustness
+from pcgen.viz.transfer import draw_labelled_clouds, draw_marks
 
 __all__ = [
     "Image",
@@ -37,7 +38,9 @@ __all__ = [
     "draw_energies",
     "draw_images",
     "draw_interpolations",
+    "draw_labelled_clouds",
     "draw_latent_histogram",
+    "draw_marks",
     "draw_pairs",
     "draw_robustness",
     "draw_rows",

@@ -202,14 +202,15 @@ def _cloud_rows(parts: dict[str, Array], camera: Camera, size: int) -> dict[str,
     colors = np.broadcast_to(place_colors(templates.mean(0)), made.shape)
     pooled = outermost(templates.reshape(-1, 3), camera)  # one frame for all templates, whose differences count
     alike = np.broadcast_to(pooled, (len(templates), *pooled.shape))
+    both = np.concatenate([inputs, made], axis=1)  # a column's own frame, from which nothing sticks out
     length = np.linalg.norm(parts["deformations"], axis=-1)  # (K, N)
 
     def cells(clouds: Array, like: Array, tint: Array | None) -> list[Image]:
         return cloud_cells(clouds, like=like, camera=camera, size=size, colors=tint)
 
     return {
-        "input": cells(inputs, inputs, None),
-        "reconstruction  (by template)": cells(made, inputs, colors),
+        "input": cells(inputs, both, None),
+        "reconstruction  (by template)": cells(made, both, colors),
         "template": cells(templates, alike, colors),
         f"displacement  {length.min():.2g} to {length.max():.2g}": cells(templates, alike, colorize(length)),
     }
