@@ -6,10 +6,12 @@ canonical frame every emblem has the same layout; a warp W leads from a place in
     image(p) = albedo(W(p)) · shading(W(p)).
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 WARPS = ("shift_x", "shift_y", "turn", "size", "bend", "arch", "squeeze_x", "squeeze_y")
 COLORS = ("field", "quarters", "charges", "rim")
@@ -161,7 +163,8 @@ def regions(x: Floats, y: Floats) -> NDArray[np.uint8]:
 
 def palette(factors: Floats) -> Floats:
     """Give the colour of each region of each emblem (K, 10, 3): base colours, moved by the colour factors."""
-    return BASE + np.einsum("kf,frc->krc", factors[:, OF_COLOR], MOVES)
+    moved: Floats = np.einsum("kf,frc->krc", factors[:, OF_COLOR], MOVES)
+    return BASE + moved
 
 
 def shade(x: Floats, y: Floats, factors: Floats, strength: float = 1.0) -> Floats:
@@ -213,19 +216,24 @@ def draw(factors: Floats, size: int, warping: float, shading: float) -> NDArray[
 
 def draw_albedo(factors: Floats, size: int) -> Floats:
     """Draw the albedo (K, 3, S, S) in the canonical frame, each pixel the mean of 4 × 4 places spread over it."""
-    found = np.repeat(regions(*np.broadcast_arrays(*axes(fine(size)))), len(factors), axis=0)
-    return _painted(found, palette(factors), np.ones((1, 1, 1)))
+    found = regions(*np.broadcast_arrays(*axes(fine(size))))[0]
+    shown = (found == np.arange(len(BASE), dtype=np.uint8)[:, None, None]).astype(np.float64)  # (10, 4S, 4S)
+    albedo: Floats = np.einsum("krc,rhw->kchw", palette(factors), _means(shown), optimize=True)
+    return albedo
 
 
 def _painted(found: NDArray[np.uint8], colors: Floats, light: Floats) -> Floats:
     """Colour and light places (k, 4S, 4S), and give the means of 4 × 4 (k, 3, S, S)."""
-    k, side = len(found), found.shape[1]
+    k = len(found)
     number = found + len(BASE) * np.arange(k, dtype=np.int32)[:, None, None]
-    channels = []
-    for c in range(3):
-        lit = colors[..., c].ravel().take(number) * light
-        channels.append(lit.reshape(k, side // FINE, FINE, side // FINE, FINE).mean((2, 4)))
-    return np.stack(channels, axis=1)
+    return np.stack([_means(colors[..., c].ravel().take(number) * light) for c in range(3)], axis=1)
+
+
+def _means(values: Floats) -> Floats:
+    """Give the means (k, S, S) of values (k, 4S, 4S) over the places of each pixel."""
+    k, side = len(values), values.shape[1]
+    means: Floats = values.reshape(k, side // FINE, FINE, side // FINE, FINE).mean((2, 4))
+    return means
 
 
 def axes(places: Floats) -> tuple[Floats, Floats]:

@@ -3,6 +3,8 @@
 On them what a deforming autoencoder recovers can be measured. No photograph allows that: none comes with its true warp.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -129,5 +131,5 @@ class Patterns(ImageDataModule):
         }
 
 
-def _single(array: NDArray[np.float64]) -> Tensor:
+def _single(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(array.astype(np.float32))

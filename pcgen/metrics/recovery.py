@@ -165,7 +165,8 @@ def fit_gauge(grid: Tensor, true: Tensor, support: Tensor) -> Tensor:
     _check_grids(grid, true, support)
     found, known = (w.detach().cpu().double()[support.cpu()] for w in (grid, true))  # (pixels, 2)
     ones = torch.ones(len(known), 1, dtype=torch.float64)
-    return torch.linalg.lstsq(torch.cat([known, ones], 1), found, driver="gelsd").solution.T
+    transposed: Tensor = torch.linalg.lstsq(torch.cat([known, ones], 1), found, driver="gelsd").solution
+    return transposed.T
 
 
 def remove_gauge(grid: Tensor, gauge: Tensor) -> Tensor:
@@ -173,7 +174,7 @@ def remove_gauge(grid: Tensor, gauge: Tensor) -> Tensor:
 
     Where A is singular, as for a warp that leads everywhere to one place, its pseudo-inverse.
     """
-    inverse = torch.linalg.pinv(gauge[:, :2], rtol=1e-6)
+    inverse: Tensor = torch.linalg.pinv(gauge[:, :2], rtol=1e-6)
     return (grid.detach().cpu().double() - gauge[:, 2]) @ inverse.T
 
 
@@ -203,7 +204,8 @@ def landmark_errors(found: Tensor, true: Tensor, shape: tuple[int, int]) -> Tens
     if found.shape != true.shape or found.ndim != 3:
         raise DataError(f"landmarks of shapes {tuple(found.shape)} and {tuple(true.shape)}; give (B, L, 2) twice")
     pixel = torch.tensor([(shape[1] - 1) / 2, (shape[0] - 1) / 2], dtype=torch.float64)
-    return ((found.detach().cpu().double() - true.cpu().double()) * pixel).norm(dim=2)
+    apart: Tensor = (found.detach().cpu().double() - true.cpu().double()) * pixel
+    return apart.square().sum(2).sqrt()
 
 
 # ── what is true ──────────────────────────────────────────────────────────────────────────────────────────────────────
