@@ -10,6 +10,7 @@ from pcgen.latents.decomposition import decompose
 from pcgen.latents.exchange import exchange
 from pcgen.latents.prior import prior_walk, walks_from_prior
 from pcgen.latents.selectors import Selector, parse_selector
+from pcgen.latents.transfer import label_template, mark_template, place_landmarks, transfer_labels, transfer_landmarks
 from pcgen.latents.traversal import Traversal, traverse
 
 __all__ = [
@@ -20,12 +21,17 @@ __all__ = [
     "decompose",
     "draw_codes",
     "exchange",
+    "label_template",
     "latent_arithmetic",
     "live_codes",
+    "mark_template",
     "mean_code",
     "parse_selector",
+    "place_landmarks",
     "prior_walk",
     "relevance",
+    "transfer_labels",
+    "transfer_landmarks",
     "traverse",
     "walks_from_prior",
 ]

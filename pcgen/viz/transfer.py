@@ -11,10 +11,11 @@ from pcgen.viz.layout import GAP, INK, PAPER, TITLE, Image, arrange, below, besi
 from pcgen.viz.palette import CLASS_COLORS
 from pcgen.viz.render import Array, Camera
 
-SIZE = 160  # least side of an image's cell in pixels
+SIZE = 224  # least side of an image's cell in pixels
 FINE = 4  # pixels drawn for each pixel shown, along each side
-ARM, RING, STROKE, HALO = 0.028, 0.045, 0.011, 0.012  # of a mark, in sides of a cell
+ARM, RING, STROKE, HALO = 0.020, 0.028, 0.0085, 0.007  # of a mark, in sides of a cell
 PALER = 0.55  # share of white in a colour's second round
+PALE = 0.65  # brightness of a mark that needs a dark edge
 SWATCH = 16  # pixels
 
 
@@ -125,7 +126,7 @@ def _in_pixels(places: Array, shape: tuple[int, ...], times: int) -> Array:
 
 
 def _marked(cell: Image, crosses: Array, rings: Array) -> Image:
-    """Draw crosses and rings (L, 2), in pixels of the cell, with a dark and a light edge that shows on any ground."""
+    """Draw crosses and rings (L, 2), in pixels of the cell, with an edge that shows them on any ground."""
     from PIL import Image as Picture
     from PIL import ImageDraw
 
@@ -135,7 +136,8 @@ def _marked(cell: Image, crosses: Array, rings: Array) -> Image:
     side = FINE * min(H, W)
     for color, cross, ring in zip(label_colors(len(crosses)), FINE * crosses, FINE * rings, strict=True):
         shade = tuple(int(255 * c + 0.5) for c in color)
-        for ink, more in (((255, 255, 255), HALO), (shade, 0.0)):
+        edge = INK if color.mean() > PALE else (255, 255, 255)
+        for ink, more in ((edge, HALO), (shade, 0.0)):
             width = max(round((STROKE + more) * side), 1)
             if np.isfinite(ring).all():
                 reach = RING * side + width / 2
