@@ -98,6 +98,60 @@ trainer:
   enable_model_summary: false
 """
 
+EMBLEMS = """\
+name: emblems
+model:
+  class_path: DeformingAutoencoder
+  init_args:
+    encoder: {class_path: CNNEncoder, init_args: {image_shape: [3, 16, 16], channels: [4, 8], head_widths: [16]}}
+    template:
+      class_path: IntrinsicTemplate
+      init_args:
+        albedo: {class_path: CNNDecoder, init_args: {image_shape: [3, 16, 16], latent_dim: 3, channels: [8, 4]}}
+        shading: {class_path: CNNDecoder, init_args: {image_shape: [1, 16, 16], latent_dim: 2, channels: [8, 4]}}
+    deformation:
+      class_path: GridDeformation
+      init_args:
+        decoder: {class_path: CNNDecoder, init_args: {image_shape: [2, 16, 16], latent_dim: 4, channels: [8, 4]}}
+        smoothness: 0.01
+    optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.01}}
+data:
+  class_path: Patterns
+  init_args: {image_size: 16, train_size: 200, val_size: 12, test_size: 20, batch_size: 20}
+trainer:
+  accelerator: cpu
+  max_epochs: 2
+  log_every_n_steps: 1
+  enable_model_summary: false
+  callbacks: {class_path: Decompositions, init_args: {num_shown: 3}}
+"""
+BENT = """\
+name: bent
+model:
+  class_path: DeformingAutoencoder
+  init_args:
+    encoder: {class_path: PointNetEncoder, init_args: {widths: [8, 16]}}
+    template:
+      class_path: DecodedTemplate
+      init_args: {decoder: {class_path: MLPDecoder, init_args: {latent_dim: 2, num_points: 32, widths: [16]}}}
+    deformation:
+      class_path: PointDeformation
+      init_args:
+        field: {class_path: FoldingDecoder, init_args: {latent_dim: 3, num_points: 32, width: 16, code_widths: [16]}}
+        neighbors: 4
+        smoothness: 0.01
+    optimizer: {class_path: torch.optim.Adam, init_args: {lr: 0.01}}
+data:
+  class_path: Shapes
+  init_args: {num_points: 32, train_size: 48, val_size: 8, test_size: 24, batch_size: 8, classes: [chair, table]}
+trainer:
+  accelerator: cpu
+  max_epochs: 3
+  log_every_n_steps: 1
+  enable_model_summary: false
+  callbacks: {class_path: Decompositions, init_args: {num_shown: 3}}
+"""
+
 
 @dataclass
 class Result:
@@ -183,6 +237,18 @@ def denoiser(tmp_path_factory):
 def completer(tmp_path_factory):
     """The folder of a run of an autoencoder that completes clouds."""
     return fit(tmp_path_factory.mktemp("completer"), COMPLETION)
+
+
+@pytest.fixture(scope="session")
+def emblems(tmp_path_factory):
+    """The folder of a run of an intrinsic deforming autoencoder on images without classes."""
+    return fit(tmp_path_factory.mktemp("emblems"), EMBLEMS)
+
+
+@pytest.fixture(scope="session")
+def bent(tmp_path_factory):
+    """The folder of a run of a deforming autoencoder on clouds of two classes."""
+    return fit(tmp_path_factory.mktemp("bent"), BENT)
 
 
 def fit(home, config):
