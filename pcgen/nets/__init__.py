@@ -3,6 +3,7 @@
 from pcgen.nets.average import ExponentialMovingAverage
 from pcgen.nets.base import Decoder, Encoder
 from pcgen.nets.cnn import CNNDecoder, CNNEncoder
+from pcgen.nets.deformations import Deformation, GridDeformation, PointDeformation
 from pcgen.nets.dense import DenseNetDecoder, DenseNetEncoder
 from pcgen.nets.folding import FoldingDecoder
 from pcgen.nets.initialization import kaiming_initialized, zero_output
@@ -11,25 +12,33 @@ from pcgen.nets.pointnet import PointNetEncoder
 from pcgen.nets.residual import ResNetDecoder, ResNetEncoder
 from pcgen.nets.score import PointNetScore
 from pcgen.nets.spectral import spectral_normalized, uses_batch_norm
+from pcgen.nets.templates import DecodedTemplate, IntrinsicTemplate, LearnedTemplate, Template
 
 __all__ = [
     "MLP",
     "CNNDecoder",
     "CNNEncoder",
+    "DecodedTemplate",
     "Decoder",
+    "Deformation",
     "DenseNetDecoder",
     "DenseNetEncoder",
     "Encoder",
     "ExponentialMovingAverage",
     "FoldingDecoder",
+    "GridDeformation",
     "ImageMLPDecoder",
     "ImageMLPEncoder",
+    "IntrinsicTemplate",
+    "LearnedTemplate",
     "MLPDecoder",
     "MLPEncoder",
+    "PointDeformation",
     "PointNetEncoder",
     "PointNetScore",
     "ResNetDecoder",
     "ResNetEncoder",
+    "Template",
     "kaiming_initialized",
     "spectral_normalized",
     "uses_batch_norm",

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from pcgen.errors import ConfigurationError
 from pcgen.nets.base import Decoder, check_image_shape, check_positive, check_weight
 from pcgen.nets.folding import ball_points
+from pcgen.nets.initialization import zero_output
 from pcgen.recipe import Recorded
 
 ONE = math.log(math.e - 1)  # softplus(ONE) = 1
@@ -102,7 +103,7 @@ class LearnedTemplate(Template):
 class IntrinsicTemplate(Template):
     """albedo (C channels) ⊙ shading (1 channel), each from a code of its own.
 
-    The albedo is a sigmoid. The shading is positive (a softplus), 1 where its decoder gives 0, and may be above 1. It
+    The albedo is a sigmoid. The shading is positive (a softplus), begins as 1 everywhere and may be above 1. It
     is held smooth, by smoothness · Σ_p ‖∇S(p)‖², and 1 on the average over a batch, by bias · Σ_p (mean S(p) − 1)²,
     which says where brightness ends and colour begins. The paper's bias on the mean albedo is left out: with the mean
     shading fixed the data fix the albedo's, and a target of its own would draw every object's mean colour to it.
@@ -123,7 +124,7 @@ class IntrinsicTemplate(Template):
                 f"albedo makes data {albedo.sample_shape} and shading {shading.sample_shape}: give images (C, H, W) and "
                 "(1, H, W) of one size"
             )
-        self.albedo, self.shading = albedo, shading
+        self.albedo, self.shading = albedo, zero_output(shading)
         self.smoothness, self.bias = check_weight(smoothness=smoothness), check_weight(bias=bias)
         self.inputs = {"albedo": albedo.latent_dim, "shading": shading.latent_dim}
         self.sample_shape = albedo.sample_shape
