@@ -40,9 +40,8 @@ def transfer(model: "GenerativeModel", arguments: argparse.Namespace) -> None:
     from pcgen.latents import place_landmarks
 
     data = model_data(model, arguments)
-    true = _true(model, data, arguments)
+    true, rows = _true(model, data, arguments), chosen(data, arguments)
     marks = _marks(model, data, true, arguments)
-    rows = chosen(data, arguments)
     rows = rows[rows != (-1 if marks.row is None else marks.row)]
     if not len(rows):
         raise ConfigurationError(f"--source {arguments.source} is the only image: marks are found in others")
