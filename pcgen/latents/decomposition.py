@@ -26,9 +26,12 @@ def decompose(model: GenerativeModel, x: Tensor) -> Decomposition:
     if len(x) < 1:
         raise DataError("there are no data to decompose; give at least one datum")
     parts = [model.decompose(model.encode(part)) for part in x.split(model.chunk_size)]
-    made, templates, deformations = (_joined([part[k] for part in parts]) for k in range(3))
-    layers = {name: _joined([part.layers[name] for part in parts]) for name in parts[0].layers}
-    return Decomposition(made, templates, deformations, layers)
+    return Decomposition(
+        _joined([part.x for part in parts]),
+        _joined([part.template for part in parts]),
+        _joined([part.deformation for part in parts]),
+        {name: _joined([part.layers[name] for part in parts]) for name in parts[0].layers},
+    )
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from pcgen.errors import DataError
 from pcgen.viz.cells import check_finite, checked_clouds, cloud_cells, enlargement, framed, image_cells, row_cells
 from pcgen.viz.lattice import LINES, lattice_cells
-from pcgen.viz.layout import GAP, PAPER, Image, arrange, set_words
+from pcgen.viz.layout import GAP, PAPER, Image, arrange, columns_for, set_words
 from pcgen.viz.palette import colorize
 from pcgen.viz.render import Array, Camera, outermost
 
@@ -102,11 +102,11 @@ def draw_correspondence(
         raise DataError(f"titles holds {len(titles)} for {len(checked)} clouds; give one for each")
     if columns is not None and columns < 1:
         raise DataError(f"columns is {columns}; give at least 1")
-    all_ = np.concatenate([rest[None], checked])
-    colors = np.broadcast_to(place_colors(rest), all_.shape)
-    cells = cloud_cells(all_, like=None, camera=Camera(up_axis=up_axis), size=size, colors=colors)
-    across = columns or min(len(all_), -(-len(all_) // 2) if len(all_) > 6 else len(all_))
-    starts = range(0, len(all_), across)
+    shown = np.concatenate([rest[None], checked])  # (1 + K, N, 3)
+    colors = np.broadcast_to(place_colors(rest), shown.shape)
+    cells = cloud_cells(shown, like=None, camera=Camera(up_axis=up_axis), size=size, colors=colors)
+    across = columns or (-(-len(shown) // 2) if 6 < len(shown) <= 16 else columns_for(len(shown)))
+    starts = range(0, len(shown), across)
     words = ["template", *(titles or [""] * len(checked))]
     return arrange(
         [cells[k : k + across] for k in starts], titles=[words[k : k + across] for k in starts], heading=heading
@@ -149,18 +149,11 @@ def draw_swaps(
     """
     first, second = np.asarray(shape_donors, dtype=np.float64), np.asarray(appearance_donors, dtype=np.float64)
     matrix = np.asarray(swapped, dtype=np.float64)
+    _check_swap(first, second, matrix)
     A, B = len(first), len(second)
-    fits = first.ndim in (3, 4) and first.ndim == second.ndim == matrix.ndim - 1 and matrix.shape[:2] == (A, B)
-    if not fits or 0 in (*first.shape, *second.shape, *matrix.shape):
-        raise DataError(
-            f"swapped has shape {matrix.shape} for donors of {first.shape} and {second.shape}; give (A, B, …), (A, …) "
-            "and (B, …)"
-        )
     for name, given, count in (("row_labels", row_labels, A), ("titles", titles, B)):
         if given is not None and len(given) != count:
             raise DataError(f"{name} holds {len(given)} for {count}; give one for each")
-    for name, given in (("shape_donors", first), ("appearance_donors", second), ("swapped", matrix)):
-        check_finite(given, name)
     flat = row_cells([*first, *second, *matrix.reshape(A * B, *matrix.shape[2:])], Camera(up_axis=up_axis), size)
     left, above = [framed(c, DONORS[0]) for c in flat[:A]], [framed(c, DONORS[1]) for c in flat[A : A + B]]
     inside = [framed(c, (PAPER,) * 3) for c in flat[A + B :]]
@@ -236,6 +229,18 @@ def _check_parts(parts: dict[str, Array]) -> None:
             raise DataError(f"there is no layer {name!r} of {'images' if images else 'clouds'} to draw; leave it out")
         if part.shape != known[name]:
             raise DataError(f"{name} have shape {part.shape}, which for these inputs is {known[name]}")
+        check_finite(part, name)
+
+
+def _check_swap(first: Array, second: Array, matrix: Array) -> None:
+    shape = (len(first), len(second))
+    fits = first.ndim in (3, 4) and first.ndim == second.ndim == matrix.ndim - 1 and matrix.shape[:2] == shape
+    if not fits or 0 in (*first.shape, *second.shape, *matrix.shape):
+        raise DataError(
+            f"swapped has shape {matrix.shape} for donors of {first.shape} and {second.shape}; give (A, B, …), (A, …) "
+            "and (B, …)"
+        )
+    for name, part in (("shape_donors", first), ("appearance_donors", second), ("swapped", matrix)):
         check_finite(part, name)
 
 
