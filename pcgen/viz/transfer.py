@@ -111,8 +111,8 @@ def label_colors(count: int) -> NDArray[np.float64]:
     """Give RGB (count, 3) in [0, 1]: the house palette, then the same colours paler and paler."""
     base = np.array([[int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)] for color in CLASS_COLORS])
     round_, k = np.divmod(np.arange(count), len(base))
-    share: NDArray[np.float64] = (1 - PALER) ** round_
-    return 1 - share[:, None] * (1 - base[k])
+    colors: NDArray[np.float64] = 1 - ((1 - PALER) ** round_)[:, None] * (1 - base[k])
+    return colors
 
 
 # ── marks ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
