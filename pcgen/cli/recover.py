@@ -12,11 +12,11 @@ split, over the pixels that show the object:
 - landmarks: a landmark's place in the template is the mean over the training images of where the warp leads from it;
   the error is the distance in pixels of where that place is found in a test image from where the landmark is.
 
-A model that decomposes is read as it is: labels only mark landmarks and the gauge. Below it, and for any other model
-with codes, stands what its codes tell to one who is taught: ridge regression from codes to all that is true, fitted to
--n training images, its penalty chosen on half of them. Trivial rows say what no model at all gives: the identity warp
-with the training images' mean layers and landmarks, and the image taken for its own albedo, its mean over the channels
-for the shading.
+A model that decomposes is read as it is ("decomposed"): the truth only marks landmarks and the gauge. Below it, and for
+any other model with codes, stands what its codes tell to one who is "taught": ridge regression from codes to all that
+is true, fitted to -n training images, its penalty chosen on half of them. Trivial rows say what no model at all gives:
+the identity warp with the training images' mean layers and landmarks, and the image taken for its own albedo, its mean
+over the channels for the shading.
 
 Of checkpoints that were built alike, such as those of several seeds, mean and standard deviation follow.
 """
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 LEAST = 4  # images that a ridge is fitted to
 HEADS = {
-    "mse": ("MSE ×10³ ↓", 1000.0, 3),
-    "warp": ("warp ↑", 1.0, 3),
-    "warp_without_gauge": ("no gauge ↑", 1.0, 3),
-    "albedo": ("albedo ↑", 1.0, 3),
-    "shading": ("shading ↑", 1.0, 3),
-    "landmark_error": ("landmarks, px ↓", 1.0, 2),
+    "mse": ("MSE\n×10³ ↓", 1000.0, 3),
+    "warp": ("warp\n↑", 1.0, 3),
+    "warp_without_gauge": ("less\ngauge ↑", 1.0, 3),
+    "albedo": ("albedo\n↑", 1.0, 3),
+    "shading": ("shading\n↑", 1.0, 3),
+    "landmark_error": ("marks\nin px ↓", 1.0, 2),
 }
 
 
@@ -126,24 +126,29 @@ def _show(rows: "list[Row]", datamodule: "DataModule", sizes: tuple[int, int], a
     results.write_json(arguments.json, _content(rows, means, place, sizes), "numbers")
     if arguments.json == Path("-"):
         return
+    from rich import box
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     title = f"recovered of {sizes[1]} images of {place}, taught by {sizes[0]}"
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     table.add_column("", overflow="fold", min_width=12)
-    table.add_column("reading", overflow="fold")
-    for head in ("parameters", *(head for head, _, _ in HEADS.values())):
-        table.add_column(head, justify="right", overflow="fold")
+    for head in ("weights", *(head for head, _, _ in HEADS.values())):
+        table.add_column(head, justify="right", no_wrap=True)
     for trivial in (False, True):
         for row in rows:
             if (row.model is None) is trivial:
-                table.add_row(escape(row.name), row.reading, _parameters(row), *_cells(row))
+                table.add_row(_name(row), _parameters(row), *_cells(row))
         table.add_section()
     for mean, deviation in means:
-        table.add_row(escape(mean.name), mean.reading, _parameters(mean), *_cells(mean, deviation))
+        table.add_row(_name(mean), _parameters(mean), *_cells(mean, deviation))
     Console().print(table)
+
+
+def _name(row: "Row") -> str:
+    from rich.markup import escape
+
+    return escape(row.name if row.model is None else f"{row.name}: {row.reading}")
 
 
 def _parameters(row: "Row") -> str:
@@ -151,11 +156,11 @@ def _parameters(row: "Row") -> str:
 
 
 def _cells(row: "Row", deviation: dict[str, float] | None = None) -> list[str]:
-    """Give what the table shows of a row, with the deviations where it is a mean."""
+    """Give what the table shows of a row, where it is a mean with the deviations below."""
     found = []
     for name, (_, unit, digits) in HEADS.items():
         value = row.scores.get(name, math.nan)
-        spread = f" ± {unit * deviation[name]:.{digits}f}" if deviation and name in deviation else ""
+        spread = f"\n±{unit * deviation[name]:.{digits}f}" if deviation and name in deviation else ""
         found.append("–" if math.isnan(value) else f"{unit * value:.{digits}f}{spread}")
     return found
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pcgen.base import DataModule, GenerativeModel
     from pcgen.metrics.recovery import Recovered
 
-DECOMPOSED, TAUGHT, TRIVIAL = "decomposed", "codes, taught", "trivial"
+DECOMPOSED, TAUGHT, TRIVIAL = "decomposed", "taught", "trivial"
 
 
 @dataclass(frozen=True)
