@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from pcgen.errors import DataError
 from pcgen.viz.cells import check_finite, checked_clouds, cloud_cells, enlargement, framed, image_cells, row_cells
 from pcgen.viz.lattice import LINES, lattice_cells
-from pcgen.viz.layout import GAP, PAPER, Image, arrange, columns_for, set_words
+from pcgen.viz.layout import GAP, PAPER, Image, arrange, set_words
 from pcgen.viz.palette import colorize
 from pcgen.viz.render import Array, Camera, outermost
 
@@ -105,7 +105,7 @@ def draw_correspondence(
     shown = np.concatenate([rest[None], checked])  # (1 + K, N, 3)
     colors = np.broadcast_to(place_colors(rest), shown.shape)
     cells = cloud_cells(shown, like=None, camera=Camera(up_axis=up_axis), size=size, colors=colors)
-    across = columns or (-(-len(shown) // 2) if 6 < len(shown) <= 16 else columns_for(len(shown)))
+    across = columns or (-(-len(shown) // 2) if 6 < len(shown) <= 16 else min(len(shown), 8))
     starts = range(0, len(shown), across)
     words = ["template", *(titles or [""] * len(checked))]
     return arrange(
