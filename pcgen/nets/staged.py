@@ -55,7 +55,7 @@ class StagedEncoder(Encoder):
             check_positive(channels=wanted)
             stages.append(make(width, wanted))
             width = stages[-1].out_channels
-        # Channels beside each other in memory: the whole network is 1.05 to 1.25 times as fast on a CPU, copies included.
+        # Channels beside each other in memory: the network is 1.05 to 1.25 times as fast on a CPU, copies included.
         self.stages = nn.Sequential(*stages).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         flat = width * (H >> len(channels)) * (W >> len(channels))
         self.out_features = (flat, *head_widths)[-1]
