@@ -122,6 +122,7 @@ class Deforming(DeterministicCode):
         """
         check_codes(z, self.decoder.latent_dim)
         parts = [self.decoder.made(part)[0] for part in z.split(self.chunk_size)]
-        x, template, deformation = (torch.cat([part[k] for part in parts]) for k in range(3))
+        x = torch.cat([part.x for part in parts])
+        template, deformation = (torch.cat([getattr(p, name) for p in parts]) for name in ("template", "deformation"))
         layers = {name: torch.cat([part.layers[name] for part in parts]) for name in parts[0].layers}
         return Decomposition(self.reconstruction.data(x), template, deformation, layers)

@@ -14,7 +14,7 @@ from pcgen.errors import ConfigurationError
 from pcgen.nets.base import Decoder, check_positive, check_weight
 from pcgen.nets.folding import FoldingDecoder
 from pcgen.nets.initialization import zero_output
-from pcgen.nets.templates import ONE
+from pcgen.nets.templates import ONE, soft_length
 from pcgen.ops import affine_grid, grid_from_increments, identity_grid, total_variation, warp_images
 from pcgen.recipe import Recorded
 
@@ -70,9 +70,7 @@ class GridDeformation(Deformation):
         bias: Weight of the means.
     """
 
-    def __init__(
-        self, decoder: Decoder, affine: bool = True, smoothness: float = 1.0, bias: float = 1.0
-    ) -> None:
+    def __init__(self, decoder: Decoder, affine: bool = True, smoothness: float = 1.0, bias: float = 1.0) -> None:
         super().__init__()
         if len(decoder.sample_shape) != 3 or decoder.sample_shape[0] != 2:
             raise ConfigurationError(
@@ -137,7 +135,9 @@ class PointDeformation(Deformation):
         super().__init__()
         check_positive(steps=steps, neighbors=neighbors)
         if field.extra_channels:
-            raise ConfigurationError(f"field has extra_channels {field.extra_channels}; a displacement has none, give 0")
+            raise ConfigurationError(
+                f"field has extra_channels {field.extra_channels}; a displacement has none, give 0"
+            )
         self.field = zero_output(field)
         self.latent_dim, self.steps, self.neighbors = field.latent_dim, steps, neighbors
         self.smoothness, self.bias = check_weight(smoothness=smoothness), check_weight(bias=bias)
@@ -162,17 +162,12 @@ class PointDeformation(Deformation):
         d = x - template
         near = nearest_points(template, self.neighbors)  # (B, N, k)
         rows = torch.arange(len(d), device=d.device)[:, None, None]
-        apart = (d[:, :, None] - d[rows, near]).square().sum(-1)  # (B, N, k)
-        # The root has no slope at 0, where every training begins.
-        rough = (apart + SMALLEST**2).sqrt() - SMALLEST
+        apart = soft_length(d[:, :, None] - d[rows, near])  # (B, N, k)
         penalties = {
-            "smoothness": self.smoothness * rough.mean(2).sum(1).mean(),
+            "smoothness": self.smoothness * apart.mean(2).sum(1).mean(),
             "bias": self.bias * d.mean(0).square().sum(),
         }
         return Deformed(x, d, penalties)
-
-
-SMALLEST = 1e-3  # displacements that differ by less count by their square
 
 
 def nearest_points(x: Tensor, k: int) -> Tensor:

@@ -19,6 +19,7 @@ from pcgen.nets.initialization import zero_output
 from pcgen.recipe import Recorded
 
 ONE = math.log(math.e - 1)  # softplus(ONE) = 1
+SMALLEST = 1e-3  # lengths below it count by their squares
 
 
 class Painted(NamedTuple):
@@ -57,20 +58,34 @@ class Template(Recorded, nn.Module):
 class DecodedTemplate(Template):
     """A template from one code, "appearance".
 
+    An image is the sigmoid of what the decoder gives. A cloud is a learned one, in the beginning points spread evenly
+    in a ball, plus what the decoder gives, in the beginning nothing: so the templates of all codes are one at first,
+    and neighbouring points stay neighbours while it takes shape. variation · Σ_i ‖D_i(z)‖, a sum of lengths and not of
+    their squares, then lets few points part from it and far, such as the arms that some chairs have, while what all
+    points share, such as size, is cheaper as a deformation.
+
     Args:
-        decoder: Codes to images, of which the sigmoid is taken, or to clouds, which are taken as they are.
+        decoder: Codes to images, or to clouds.
+        variation: Weight of what parts a cloud's template from the learned one; without effect on images.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, variation: float = 0.3) -> None:
         super().__init__()
-        self.decoder = decoder
+        self.variation = check_weight(variation=variation)
+        clouds = len(decoder.sample_shape) == 2
+        self.decoder = zero_output(decoder) if clouds else decoder
+        self.base = nn.Parameter(ball_points(decoder.sample_shape[0]) / 2) if clouds else None
+        self.terms = ("variation",) if clouds else ()
         self.inputs = {"appearance": decoder.latent_dim}
         self.sample_shape = decoder.sample_shape
 
     def forward(self, codes: Mapping[str, Tensor], num: int) -> Painted:  # noqa: ARG002 -- known by the codes
-        """Give D(z)."""
+        """Give σ(D(z)), or T₀ + D(z) of clouds."""
         made = self.decoder(codes["appearance"])
-        return Painted(made.sigmoid() if made.ndim == 4 else made, {}, {})
+        if self.base is None:
+            return Painted(made.sigmoid(), {}, {})
+        cost = self.variation * soft_length(made).sum() / max(len(made), 1)
+        return Painted(self.base + made, {}, {"variation": cost})
 
 
 class LearnedTemplate(Template):
@@ -121,8 +136,8 @@ class IntrinsicTemplate(Template):
         super().__init__()
         if shading.sample_shape != (1, *albedo.sample_shape[1:]) or len(albedo.sample_shape) != 3:
             raise ConfigurationError(
-                f"albedo makes data {albedo.sample_shape} and shading {shading.sample_shape}: give images (C, H, W) and "
-                "(1, H, W) of one size"
+                f"albedo makes data {albedo.sample_shape} and shading {shading.sample_shape}: give images (C, H, W) "
+                "and (1, H, W) of one size"
             )
         self.albedo, self.shading = albedo, zero_output(shading)
         self.smoothness, self.bias = check_weight(smoothness=smoothness), check_weight(bias=bias)
@@ -139,3 +154,8 @@ class IntrinsicTemplate(Template):
             "shading_bias": self.bias * (shading.mean(0) - 1).square().sum(),
         }
         return Painted(albedo * shading, {"albedo": albedo, "shading": shading}, penalties)
+
+
+def soft_length(x: Tensor) -> Tensor:
+    """Give the lengths (…) of vectors (…, D), rounded off at 0, where every training begins and a root has no slope."""
+    return (x.square().sum(-1) + SMALLEST**2).sqrt() - SMALLEST
