@@ -37,7 +37,9 @@ from pcgen.models import (
     WAE,
     Autoencoder,
     BetaVAE,
+    ClassAwareDeformingAutoencoder,
     CNNClassifier,
+    DeformingAutoencoder,
     GenerativePointNet,
     LatentGAN,
     PointNetClassifier,
@@ -45,14 +47,23 @@ from pcgen.models import (
 from pcgen.nets import (
     CNNDecoder,
     CNNEncoder,
+    DecodedTemplate,
+    DenseNetDecoder,
+    DenseNetEncoder,
     Encoder,
     FoldingDecoder,
+    GridDeformation,
     ImageMLPDecoder,
     ImageMLPEncoder,
+    IntrinsicTemplate,
+    LearnedTemplate,
     MLPDecoder,
     MLPEncoder,
+    PointDeformation,
     PointNetEncoder,
     PointNetScore,
+    ResNetDecoder,
+    ResNetEncoder,
 )
 from pcgen.ops import MultiscaleInverseMultiquadratic
 
@@ -165,7 +176,43 @@ SMALL = {
         energy_weight=0.01,
         optimizer=ADAM,
     ),
+    "DeformingAutoencoder": lambda: DeformingAutoencoder(
+        PointNetEncoder((8, 16)),
+        DecodedTemplate(MLPDecoder(2, 32, (8,))),
+        PointDeformation(_field(4), steps=2, neighbors=4),
+        optimizer=ADAM,
+        lr_scheduler=HALVE,
+    ),
+    "DeformingAutoencoder-learned": lambda: DeformingAutoencoder(
+        PointNetEncoder((8, 16)), LearnedTemplate((32, 3)), PointDeformation(_field(4)), optimizer=ADAM
+    ),
+    "DeformingAutoencoder-images": lambda: DeformingAutoencoder(
+        ResNetEncoder(channels=(2, 4)),
+        DecodedTemplate(ResNetDecoder(2, channels=(4, 2))),
+        GridDeformation(ResNetDecoder(3, (2, 28, 28), channels=(4, 2))),
+        optimizer=ADAM,
+    ),
+    "DeformingAutoencoder-intrinsic-images": lambda: DeformingAutoencoder(
+        DenseNetEncoder(channels=(2, 4), growth=2, layers=2),
+        IntrinsicTemplate(DenseNetDecoder(2, channels=(4, 2), growth=2, layers=2), CNNDecoder(2, channels=(2,))),
+        GridDeformation(CNNDecoder(3, (2, 28, 28), (4, 2), (8,)), affine=False),
+        optimizer=ADAM,
+    ),
+    "ClassAwareDeformingAutoencoder-images": lambda: ClassAwareDeformingAutoencoder(
+        ResNetEncoder(channels=(2, 4)),
+        DecodedTemplate(ImageMLPDecoder(4, widths=(8,))),
+        GridDeformation(ResNetDecoder(5, (2, 28, 28), channels=(4, 2))),
+        class_dim=3,
+        optimizer=ADAM,
+        lr_scheduler=HALVE,
+    ),
 }
+
+
+def _field(latent_dim):
+    return FoldingDecoder(latent_dim, 32, width=8, depth=2, code_widths=(8,), frequencies=1)
+
+
 every_model = pytest.mark.parametrize("name", SMALL)
 
 
@@ -275,14 +322,21 @@ def test_verbs_do_what_can_says(name):
     x, z = torch.rand(2, *data(name).sample_shape), torch.randn(2, model.latent_dim or 1)
     arguments = {"sample": (2,), "prior": (2,), "encode": (x,), "decode": (z,), "reconstruct": (x,),
                  "interpolate": (x, x, 3), "posterior": (x,), "features": (x,), "energy": (x,),
-                 "trajectory": (2, 3), "classify": (x,)}  # fmt: skip
+                 "trajectory": (2, 3), "classify": (x,), "decompose": (z,)}  # fmt: skip
     for verb in VERBS:
         if model.can(verb):
             given = getattr(model, verb)(*arguments[verb])
-            assert all(torch.isfinite(part).all() for part in (given if isinstance(given, tuple) else (given,)))
+            assert all(torch.isfinite(part).all() for part in tensors(given))
         else:
             with pytest.raises(UnsupportedOperationError, match="models that can"):
                 getattr(model, verb)(*arguments[verb])
+
+
+def tensors(given):
+    """All tensors of what a verb gives: one, several, or several with names."""
+    if torch.is_tensor(given):
+        return [given]
+    return [tensor for part in (given.values() if isinstance(given, dict) else given) for tensor in tensors(part)]
 
 
 def test_a_model_without_a_verb_names_those_that_have_it():
@@ -334,7 +388,7 @@ def configs():
 
 # What makes a config small enough for a test, and its data those that the test makes.
 SIZES = ["--data.train_size=24", "--data.val_size=8", "--data.test_size=8", "--data.batch_size=8"]
-SHRINK = {"Shapes": SIZES, "Dots": SIZES}
+SHRINK = {"Shapes": SIZES, "Dots": SIZES, "Patterns": SIZES}
 
 
 @pytest.mark.parametrize("config", configs(), ids=lambda p: p.stem)
