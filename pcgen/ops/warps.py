@@ -15,7 +15,6 @@ from torch import Tensor
 from pcgen.errors import DataError
 from pcgen.ops.neighbors import nearest_neighbors
 
-NEWTON_STEPS = 8
 PAIRS = 1 << 23  # of a point and a cell, looked at together: bounds memory
 
 
@@ -41,8 +40,7 @@ def identity_grid(
             [ 0., -1.],
             [ 1., -1.]])
     """
-    if min(height, width) < 2:
-        raise DataError(f"an image of {height} × {width} pixels has no grid from −1 to 1; take at least 2 × 2")
+    _check_sides(height, width)
     x = torch.linspace(-1, 1, width, device=device, dtype=dtype)
     y = torch.linspace(-1, 1, height, device=device, dtype=dtype)
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
@@ -53,7 +51,7 @@ def grid_from_increments(increments: Tensor) -> Tensor:
 
     W_x(i, j) = −1 + s (Σ_{k ≤ j} a_x(i, k) − 1) with s = 2 / (W − 1), and W_y likewise down the columns: increments of
     1 are the identity, 0 makes two pixels look at one place. As long as none is below 0, no pixel of a row overtakes
-    its neighbour in x, nor one of a column in y.
+    its neighbour in x, nor one of a column in y, by more than the rounding of a sum.
 
     Args:
         increments: (B, 2, H, W) in pixels, x first; 0 or more for the order to be kept.
@@ -92,8 +90,9 @@ def affine_grid(grid: Tensor, matrix: Tensor) -> Tensor:
     tensor([[-0.5000, -1.0000],
             [ 1.5000, -1.0000]])
     """
-    moved = torch.einsum("bhwk,bdk->bhwd", grid, matrix[:, :, :2])
-    return moved + matrix[:, None, None, :, 2]
+    across, down, shift = matrix[:, None, None].unbind(-1)  # (B, 1, 1, 2)
+    # Not a matrix product, which autocast and TF32 round to a fraction of a pixel.
+    return grid[..., :1] * across + grid[..., 1:] * down + shift
 
 
 def warp_images(images: Tensor, grid: Tensor) -> Tensor:
@@ -140,19 +139,21 @@ def warp_points(grid: Tensor, points: Tensor) -> Tensor:
 def unwarp_points(grid: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     """Find the places that a grid maps to given ones: p with W(p) = u.
 
-    Exact for the bilinear interpolant: each cell between four pixels that may hold the point is solved. Where several
-    places map to u, one of them is given; where none does, one that comes close.
+    Exact for the bilinear interpolant: each cell between four pixels that may come nearer to u than the nearest pixel
+    is solved. Where several places map to u, one of them is given; where none does, the one that comes nearest (in a
+    cell that is folded over, one that comes close).
 
     Args:
         grid: (B, H, W, 2), finite.
-        points: u (B, K, 2), finite.
+        points: u (B, K, 2), finite, K at least 1.
 
     Returns:
         The places p (B, K, 2) in [−1, 1], and how far W(p) is from u, (B, K): about 0 where it was found. Without a
         gradient.
 
     Raises:
-        DataError: If the shapes do not fit, or a coordinate is not finite.
+        DataError: If the shapes do not fit, a side of the grid is shorter than two pixels, or a coordinate is not
+            finite.
 
     >>> grid = affine_grid(identity_grid(5, 5)[None], torch.tensor([[[0.5, 0.0, 0.0], [0.0, 0.5, 0.25]]]))
     >>> place, miss = unwarp_points(grid, torch.tensor([[[0.25, 0.0]]]))
@@ -160,12 +161,14 @@ def unwarp_points(grid: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     (tensor([[[ 0.5000, -0.5000]]]), True)
     """
     _check_points(grid, points)
+    H, W = grid.shape[1:3]
+    _check_sides(H, W)
     with torch.no_grad():
-        grid, points = grid.detach(), points.detach().to(grid)
-        H, W = grid.shape[1:3]
+        grid = grid.detach().to(torch.promote_types(grid.dtype, torch.float32))
+        points = points.detach().to(grid)
         squared, pixel = nearest_neighbors(F.pad(points, (0, 1)), F.pad(grid.flatten(1, 2), (0, 1)))  # (B, K)
         place, miss = torch.stack([pixel % W, pixel // W], -1).to(grid), squared.sqrt()  # columns and rows
-        most = max(PAIRS // (len(grid) * (H - 1) * (W - 1)), 1)  # points at once
+        most = max(PAIRS // max(len(grid) * (H - 1) * (W - 1), 1), 1)  # points at once
         parts = [(points[:, k : k + most], place[:, k : k + most], miss[:, k : k + most])
                  for k in range(0, points.shape[1], most)]  # fmt: skip
         for part in parts:  # views: written in place
@@ -209,6 +212,11 @@ def total_variation(field: Tensor) -> Tensor:
     return across.abs().sum((1, 2, 3)) + down.abs().sum((1, 2, 3))
 
 
+def _check_sides(height: int, width: int) -> None:
+    if min(height, width) < 2:
+        raise DataError(f"an image of {height} × {width} pixels has no grid from −1 to 1; take at least 2 × 2")
+
+
 def _check_points(grid: Tensor, points: Tensor) -> None:
     if grid.ndim != 4 or grid.shape[3] != 2 or points.ndim != 3 or points.shape[2] != 2 or len(grid) != len(points):
         raise DataError(
@@ -219,42 +227,55 @@ def _check_points(grid: Tensor, points: Tensor) -> None:
 def _look_into_cells(grid: Tensor, points: Tensor, place: Tensor, miss: Tensor) -> None:
     """Put into place (B, k, 2) and miss (B, k) what the cells hold that comes nearer to points (B, k, 2).
 
-    A cell lies between four pixels. Only those whose box holds the point are looked into.
+    A cell lies between four pixels. Only those whose box comes nearer than miss are looked into.
     """
     corners = torch.stack([grid[:, :-1, :-1], grid[:, :-1, 1:], grid[:, 1:, :-1], grid[:, 1:, 1:]])  # (4, B, …, 2)
-    low, high = corners.amin(0).flatten(1, 2), corners.amax(0).flatten(1, 2)  # (B, cells, 2)
+    low, high = corners.amin(0).flatten(1, 2)[:, None], corners.amax(0).flatten(1, 2)[:, None]  # (B, 1, cells, 2)
     u = points[:, :, None]
-    inside = ((u >= low[:, None]) & (u <= high[:, None])).all(-1)  # (B, k, cells)
-    b, k, cell = inside.nonzero(as_tuple=True)
+    gap = torch.maximum(low - u, u - high).clamp(min=0).square().sum(-1)  # (B, k, cells)
+    b, k, cell = (gap < miss.square()[..., None]).nonzero(as_tuple=True)
     row, column = cell // (grid.shape[2] - 1), cell % (grid.shape[2] - 1)
-    t, far = _solved_in_cell(corners[:, b, row, column], points[b, k])
+    t, far = _nearest_in_cell(corners[:, b, row, column], points[b, k])
     there = torch.stack([column, row], -1) + t
-    slot = b * points.shape[1] + k
-    least = miss.flatten().scatter_reduce(0, slot, far, "amin")
-    won = (far <= least[slot]) & (far < miss[b, k])
-    place[b[won], k[won]] = there[won].to(place)
+    won = _first_of_least(far, b * points.shape[1] + k, miss)
+    place[b[won], k[won]] = there[won]
     miss[b[won], k[won]] = far[won]
 
 
-def _solved_in_cell(corners: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Find by Newton's method where in their cells, t (n, 2) in [0, 1]², n points lie, and what is missing (n,)."""
+def _first_of_least(values: Tensor, slot: Tensor, bound: Tensor) -> Tensor:
+    """Give the index of the first smallest value (n,) of each slot (n,) that has one below its bound."""
+    least = bound.flatten().scatter_reduce(0, slot, values, "amin")
+    won = ((values == least[slot]) & (values < bound.flatten()[slot])).nonzero()[:, 0]
+    first = torch.full_like(least, len(values), dtype=torch.int64).scatter_reduce(0, slot[won], won, "amin")
+    return first[first < len(values)]
+
+
+def _nearest_in_cell(corners: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Find where in their cells, t (n, 2) in [0, 1]², something comes nearest to points (n, 2), and how far it is (n,).
+
+    With the cell's place s e + v f + s v g from its first corner, and h the point's, the lines of constant v through
+    the point are the roots of (h − v f) × (e + v g) = 0. The four edges hold what lies outside, and all of a cell that
+    is folded flat.
+    """
     a, b, c, d = corners  # (n, 2): upper left, upper right, lower left, lower right
-    right, down, twist = b - a, c - a, a - b - c + d
-    t = torch.full_like(points, 0.5)
-    for _ in range(NEWTON_STEPS):
-        error = points - (a + t[:, :1] * right + t[:, 1:] * down + t.prod(1, keepdim=True) * twist)
-        along_x, along_y = right + t[:, 1:] * twist, down + t[:, :1] * twist
-        det = along_x[:, 0] * along_y[:, 1] - along_y[:, 0] * along_x[:, 1]
-        across = torch.stack(
-            [
-                along_y[:, 1] * error[:, 0] - along_y[:, 0] * error[:, 1],
-                along_x[:, 0] * error[:, 1] - along_x[:, 1] * error[:, 0],
-            ],
-            1,
-        )
-        # A cell that is folded flat has no inverse; it is left where it is.
-        step = torch.where(det[:, None] == 0, 0, across / det[:, None])
-        t = (t + step.nan_to_num(0.0)).clamp(-1, 2)
-    t = t.clamp(0, 1)
-    error = points - (a + t[:, :1] * right + t[:, 1:] * down + t.prod(1, keepdim=True) * twist)
-    return t, error.norm(dim=1)
+    e, f, g, h = b - a, c - a, a - b - c + d, points - a
+    k0, k1, k2 = _cross(h, e), _cross(e, f) + _cross(h, g), _cross(g, f)
+    root = (k1.square() - 4 * k0 * k2).clamp(min=0).sqrt()
+    q = -(k1 + torch.where(k1 < 0, -root, root)) / 2
+    zero, one = torch.zeros_like(k0), torch.ones_like(k0)
+    v = torch.stack([q / k2, k0 / q, zero, one]).nan_to_num(0.5).clamp(0, 1)[..., None]  # (4, n, 1)
+    s = torch.stack([zero, one])[..., None]  # (2, n, 1)
+    s = torch.cat([_along(h - v * f, e + v * g), s])
+    v = torch.cat([v, _along(h - s[4:] * e, f + s[4:] * g)])
+    far, best = (h - s * e - v * f - s * v * g).norm(dim=2).min(0)  # (n,)
+    t = torch.cat([s, v], 2).gather(0, best[None, :, None].expand(-1, -1, 2))[0]
+    return t, far
+
+
+def _cross(x: Tensor, y: Tensor) -> Tensor:
+    return x[..., 0] * y[..., 1] - x[..., 1] * y[..., 0]
+
+
+def _along(x: Tensor, y: Tensor) -> Tensor:
+    """Give the r (…, 1) in [0, 1] whose r y comes nearest to x."""
+    return ((x * y).sum(-1, keepdim=True) / y.square().sum(-1, keepdim=True)).nan_to_num(0.5).clamp(0, 1)
