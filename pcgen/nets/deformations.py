@@ -14,7 +14,7 @@ from pcgen.errors import ConfigurationError
 from pcgen.nets.base import Decoder, check_positive, check_weight
 from pcgen.nets.folding import FoldingDecoder
 from pcgen.nets.initialization import zero_output
-from pcgen.nets.templates import ONE, soft_length
+from pcgen.nets.templates import ONE, soft_length, wide
 from pcgen.ops import affine_grid, grid_from_increments, identity_grid, total_variation, warp_images
 from pcgen.recipe import Recorded
 
@@ -92,18 +92,18 @@ class GridDeformation(Deformation):
     def forward(self, z: Tensor, template: Tensor) -> Deformed:
         """Warp templates (B, C, H, W)."""
         # Half precision cannot tell neighbouring pixels apart in a long sum.
-        increments = F.softplus(self.decoder(z).float() + ONE)
+        increments = F.softplus(wide(self.decoder(z)) + ONE)
         local = grid_from_increments(increments)  # (B, H, W, 2)
         H, W = local.shape[1:3]
-        residual = local - identity_grid(H, W, device=local.device)
+        residual = local - identity_grid(H, W, device=local.device, dtype=local.dtype)
         off = residual.mean(0).square().sum()
         grid = local
         if self.affine is not None:
-            change = self.affine(z).float().unflatten(1, (2, 3))  # [A | t] − I
-            grid = affine_grid(local, change + torch.eye(2, 3, device=change.device))
+            change = wide(self.affine(z)).unflatten(1, (2, 3))  # [A | t] − I
+            grid = affine_grid(local, change + torch.eye(2, 3, device=change.device, dtype=change.dtype))
             off = off + H * W * change.mean(0).square().sum()
         penalties = {"smoothness": self.smoothness * total_variation(residual).mean(), "bias": self.bias * off}
-        return Deformed(warp_images(template.float(), grid), grid, penalties)
+        return Deformed(warp_images(wide(template), grid), grid, penalties)
 
 
 class PointDeformation(Deformation):
@@ -175,7 +175,7 @@ def nearest_points(x: Tensor, k: int) -> Tensor:
     with torch.no_grad():
         if len(x) > 1 and x.stride(0) == 0:  # one template for all
             return nearest_points(x[:1], k).expand(len(x), -1, -1)
-        x = x.detach().float()
-        squared = torch.cdist(x, x)
-        squared.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-        return squared.topk(k, dim=2, largest=False, sorted=False).indices
+        x = wide(x.detach())
+        apart = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")  # products in TF32 mistake neighbours
+        apart.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+        return apart.topk(k, dim=2, largest=False, sorted=False).indices

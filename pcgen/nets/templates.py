@@ -71,6 +71,10 @@ class DecodedTemplate(Template):
 
     def __init__(self, decoder: Decoder, variation: float = 0.3) -> None:
         super().__init__()
+        if decoder.extra_channels:
+            raise ConfigurationError(
+                f"the decoder has extra_channels {decoder.extra_channels}; a template has none, give 0"
+            )
         self.variation = check_weight(variation=variation)
         clouds = len(decoder.sample_shape) == 2
         self.decoder = zero_output(decoder) if clouds else decoder
@@ -81,7 +85,7 @@ class DecodedTemplate(Template):
 
     def forward(self, codes: Mapping[str, Tensor], num: int) -> Painted:  # noqa: ARG002 -- known by the codes
         """Give σ(D(z)), or T₀ + D(z) of clouds."""
-        made = self.decoder(codes["appearance"])
+        made = wide(self.decoder(codes["appearance"]))
         if self.base is None:
             return Painted(made.sigmoid(), {}, {})
         cost = self.variation * soft_length(made).sum() / max(len(made), 1)
@@ -146,8 +150,8 @@ class IntrinsicTemplate(Template):
 
     def forward(self, codes: Mapping[str, Tensor], num: int) -> Painted:  # noqa: ARG002 -- known by the codes
         """Give A(z_albedo) ⊙ S(z_shading)."""
-        albedo = self.albedo(codes["albedo"]).sigmoid()
-        shading = F.softplus(self.shading(codes["shading"]) + ONE)
+        albedo = wide(self.albedo(codes["albedo"])).sigmoid()
+        shading = F.softplus(wide(self.shading(codes["shading"])) + ONE)
         slopes = shading.diff(dim=2).square().sum() + shading.diff(dim=3).square().sum()
         penalties = {
             "shading_smoothness": self.smoothness * slopes / max(len(shading), 1),
@@ -159,3 +163,8 @@ class IntrinsicTemplate(Template):
 def soft_length(x: Tensor) -> Tensor:
     """Give the lengths (…) of vectors (…, D), rounded off at 0, where every training begins and a root has no slope."""
     return (x.square().sum(-1) + SMALLEST**2).sqrt() - SMALLEST
+
+
+def wide(x: Tensor) -> Tensor:
+    """Give x in no less than single precision: half has no softplus(ONE), and is too coarse for sums over pixels."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
