@@ -131,18 +131,30 @@ def _say_where(trainer: Trainer, places: dict[str, Path], trained: bool, finishe
 
     kept = kept_checkpoint(trainer) if trained else None
     model = trainer.lightning_module
-    classifies = isinstance(model, GenerativeModel) and model.can("classify") and not model.can("sample")
     rows = {what: shown(where) for what, where in places.items() if where.exists()}
     if kept is not None:
         word = shlex.quote(shown(kept))
         rows["checkpoint"] = shown(kept)
         config = shlex.quote(shown(places["run"] / "config.yaml"))
         go_on = f"pcgen fit --config {config} --ckpt_path {word}"
-        use = f"export {word} extractor.pt" if classifies else f"sample {word} -n 16 --png samples.png"
-        rows["next"] = f"pcgen {use}" if finished else go_on
+        rows["next"] = f"pcgen {_use(model, word)}" if finished else go_on
     elif trained and not finished:
         rows["checkpoint"] = "none yet: the first is written at the end of the first epoch"
     console = Console()
     for what in ("run", "checkpoint", "pictures", *places, "next"):
         if what in rows:
             console.print(f"{what:11s} {rows.pop(what)}", highlight=False, soft_wrap=True, markup=False)
+
+
+# What a trained model is looked at with: the first verb that it has.
+USES = {
+    "sample": "sample {} -n 16 --png samples.png",
+    "decompose": "decompose {} --png decompositions.png",
+    "classify": "export {} extractor.pt",
+    "reconstruct": "reconstruct {} --png reconstructions.png",
+}
+
+
+def _use(model: LightningModule, checkpoint: str) -> str:
+    able = (verb for verb in USES if isinstance(model, GenerativeModel) and model.can(verb))
+    return USES[next(able, "sample")].format(checkpoint)
