@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pcgen.base import Decomposition, OptimizerFactory, SchedulerFactory, verb
 from pcgen.errors import ConfigurationError
-from pcgen.losses import ChamferReconstruction, Reconstruction, SquaredErrorReconstruction
+from pcgen.losses import BernoulliReconstruction, ChamferReconstruction, Reconstruction, SquaredErrorReconstruction
 from pcgen.models._autoencoding import DeterministicCode
 from pcgen.models._prior import check_codes
 from pcgen.nets import Decoder, Deformation, Encoder, Template
@@ -86,6 +86,11 @@ class Deforming(DeterministicCode):
         lr_scheduler: SchedulerFactory | None,
         more_terms: Sequence[str] = (),
     ) -> None:
+        if isinstance(reconstruction, BernoulliReconstruction) or getattr(reconstruction, "sigmoid", False):
+            raise ConfigurationError(
+                f"{type(reconstruction).__name__} takes logits, and templates are images in [0, 1] already: take "
+                "SquaredErrorReconstruction or AbsoluteErrorReconstruction with sigmoid false"
+            )
         default = SquaredErrorReconstruction() if len(decoder.sample_shape) == 3 else ChamferReconstruction()
         self.TERMS = ("loss", "reconstruction", *decoder.deformation.terms, *decoder.template.terms, *more_terms)
         super().__init__(encoder, decoder, reconstruction or default, optimizer, lr_scheduler)
