@@ -86,12 +86,15 @@ class Deforming(DeterministicCode):
         lr_scheduler: SchedulerFactory | None,
         more_terms: Sequence[str] = (),
     ) -> None:
-        if isinstance(reconstruction, BernoulliReconstruction) or getattr(reconstruction, "sigmoid", False):
+        images = len(decoder.sample_shape) == 3
+        if images and (
+            isinstance(reconstruction, BernoulliReconstruction) or getattr(reconstruction, "sigmoid", False)
+        ):
             raise ConfigurationError(
                 f"{type(reconstruction).__name__} takes logits, and templates are images in [0, 1] already: take "
                 "SquaredErrorReconstruction or AbsoluteErrorReconstruction with sigmoid false"
             )
-        default = SquaredErrorReconstruction() if len(decoder.sample_shape) == 3 else ChamferReconstruction()
+        default = SquaredErrorReconstruction() if images else ChamferReconstruction()
         self.TERMS = ("loss", "reconstruction", *decoder.deformation.terms, *decoder.template.terms, *more_terms)
         super().__init__(encoder, decoder, reconstruction or default, optimizer, lr_scheduler)
         self.bottleneck = self.head()
