@@ -8,6 +8,8 @@ Reference: Z. Shu, M. Sahasrabudhe, R. A. Güler, D. Samaras, N. Paragios, I. Ko
 Unsupervised Disentangling of Shape and Appearance", ECCV 2018, https://arxiv.org/abs/1806.06503.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -168,11 +170,14 @@ def unwarp_points(grid: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         points = points.detach().to(grid)
         squared, pixel = nearest_neighbors(F.pad(points, (0, 1)), F.pad(grid.flatten(1, 2), (0, 1)))  # (B, K)
         place, miss = torch.stack([pixel % W, pixel // W], -1).to(grid), squared.sqrt()  # columns and rows
-        most = max(PAIRS // max(len(grid) * (H - 1) * (W - 1), 1), 1)  # points at once
-        parts = [(points[:, k : k + most], place[:, k : k + most], miss[:, k : k + most])
-                 for k in range(0, points.shape[1], most)]  # fmt: skip
-        for part in parts:  # views: written in place
-            _look_into_cells(grid, *part)
+        found = _Found(points, place, miss)
+        cells = torch.stack([grid[:, :-1, :-1], grid[:, :-1, 1:], grid[:, 1:, :-1], grid[:, 1:, 1:]])  # (4, B, …, 2)
+        boxes = cells.amin(0), cells.amax(0)  # (B, H − 1, W − 1, 2)
+        _look_around(cells, boxes, found, pixel // W, pixel % W)
+        # What was not found there lies beyond the border, or where the grid is drawn apart or folded.
+        left = (miss > 32 * torch.finfo(miss.dtype).eps).nonzero()  # (n, 2)
+        for part in left.split(max(PAIRS // ((H - 1) * (W - 1)), 1)):
+            _look_everywhere(cells, boxes, found, *part.unbind(1))
         return place * place.new_tensor([2 / (W - 1), 2 / (H - 1)]) - 1, miss
 
 
@@ -224,22 +229,53 @@ def _check_points(grid: Tensor, points: Tensor) -> None:
         )
 
 
-def _look_into_cells(grid: Tensor, points: Tensor, place: Tensor, miss: Tensor) -> None:
-    """Put into place (B, k, 2) and miss (B, k) what the cells hold that comes nearer to points (B, k, 2).
+class _Found(NamedTuple):
+    """What is looked for, and the best so far: written in place.
 
-    A cell lies between four pixels. Only those whose box comes nearer than miss are looked into.
+    Attributes:
+        points: (B, K, 2).
+        place: In pixels, column and row (B, K, 2).
+        miss: (B, K).
     """
-    corners = torch.stack([grid[:, :-1, :-1], grid[:, :-1, 1:], grid[:, 1:, :-1], grid[:, 1:, 1:]])  # (4, B, …, 2)
-    low, high = corners.amin(0).flatten(1, 2)[:, None], corners.amax(0).flatten(1, 2)[:, None]  # (B, 1, cells, 2)
-    u = points[:, :, None]
-    gap = torch.maximum(low - u, u - high).clamp(min=0).square().sum(-1)  # (B, k, cells)
-    b, k, cell = (gap < miss.square()[..., None]).nonzero(as_tuple=True)
-    row, column = cell // (grid.shape[2] - 1), cell % (grid.shape[2] - 1)
-    t, far = _nearest_in_cell(corners[:, b, row, column], points[b, k])
+
+    points: Tensor
+    place: Tensor
+    miss: Tensor
+
+
+def _look_around(cells: Tensor, boxes: tuple[Tensor, Tensor], found: _Found, row: Tensor, column: Tensor) -> None:
+    """Look into the 4 × 4 cells around the nearest pixels (B, K), which hold nearly every point."""
+    step = torch.arange(-2, 2, device=row.device)
+    rows, columns = row[..., None, None] + step[:, None], column[..., None, None] + step  # (B, K, 4, 1), (B, K, 1, 4)
+    last_row, last_column = cells.shape[2] - 1, cells.shape[3] - 1
+    there = (rows >= 0) & (rows <= last_row) & (columns >= 0) & (columns <= last_column)
+    rows, columns = rows.clamp(0, last_row), columns.clamp(0, last_column)
+    image = torch.arange(len(row), device=row.device)[:, None, None, None]
+    low, high = (box[image, rows, columns] for box in boxes)  # (B, K, 4, 4, 2)
+    close = there & _comes_nearer(low, high, found.points[:, :, None, None], found.miss[..., None, None])
+    b, k, i, j = close.nonzero(as_tuple=True)
+    _look_into(cells, found, b, k, rows[b, k, i, 0], columns[b, k, 0, j])
+
+
+def _look_everywhere(cells: Tensor, boxes: tuple[Tensor, Tensor], found: _Found, b: Tensor, k: Tensor) -> None:
+    """Look into all cells of its image for each of some points, rows b (n,) and k (n,)."""
+    low, high = (box[b].flatten(1, 2) for box in boxes)  # (n, cells, 2)
+    n, cell = _comes_nearer(low, high, found.points[b, k, None], found.miss[b, k, None]).nonzero(as_tuple=True)
+    _look_into(cells, found, b[n], k[n], cell // cells.shape[3], cell % cells.shape[3])
+
+
+def _comes_nearer(low: Tensor, high: Tensor, points: Tensor, miss: Tensor) -> Tensor:
+    """Say which boxes come nearer to points than what they have."""
+    return torch.maximum(low - points, points - high).clamp(min=0).square().sum(-1) < miss.square()
+
+
+def _look_into(cells: Tensor, found: _Found, b: Tensor, k: Tensor, row: Tensor, column: Tensor) -> None:
+    """Solve pairs (n,) of a point and a cell between four pixels, and keep what comes nearer."""
+    t, far = _nearest_in_cell(cells[:, b, row, column], found.points[b, k])
     there = torch.stack([column, row], -1) + t
-    won = _first_of_least(far, b * points.shape[1] + k, miss)
-    place[b[won], k[won]] = there[won]
-    miss[b[won], k[won]] = far[won]
+    won = _first_of_least(far, b * found.points.shape[1] + k, found.miss)
+    found.place[b[won], k[won]] = there[won]
+    found.miss[b[won], k[won]] = far[won]
 
 
 def _first_of_least(values: Tensor, slot: Tensor, bound: Tensor) -> Tensor:
