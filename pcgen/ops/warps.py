@@ -198,7 +198,7 @@ def invert_grid(grid: Tensor) -> Tensor:
     """
     B, H, W = grid.shape[:3]
     q = identity_grid(H, W, device=grid.device, dtype=grid.dtype).flatten(0, 1)
-    return unwarp_points(grid, q.expand(B, -1, -1))[0].unflatten(1, (H, W))
+    return unwarp_points(grid, q.expand(B, -1, -1))[0].view(B, H, W, 2)
 
 
 def total_variation(field: Tensor) -> Tensor:
