@@ -26,8 +26,9 @@ def measure(
 
     Returns:
         `"extents"`: for width, depth and height of the bounding box the correlation over the pairs with each donor's
-        reconstruction; `"nearest"`: where classes are known the shares of pairs whose nearest training cloud has the
-        class of a donor, and of reconstructions whose nearest has their own; else None.
+        reconstruction; `"nearest"`: of what is known of the clouds (their class, parts that they have or lack), by
+        name, the shares of pairs whose nearest training cloud agrees with a donor, and of reconstructions whose
+        nearest agrees with what they reconstruct, over the pairs that differ in it.
 
     Raises:
         ConfigurationError: If there are fewer than three clouds, or two pairs: no correlation.
@@ -69,15 +70,14 @@ def show(found: dict[str, Any], parts: tuple[str, ...], data: "ModelData", argum
         table.add_column(f"{donor} donor", justify="right")
     for name, row in found["extents"].items():
         table.add_row(f"{name}, correlation with", *("–" if row[d] is None else f"{row[d]:.3f}" for d in DONORS))
-    near = found["nearest"]
-    if near is not None:
-        table.add_row("nearest has the class of", *(f"{near[donor]:.3f}" for donor in DONORS))
+    for name, near in found["nearest"].items():
+        table.add_row(f"nearest has the {name} of", *(f"{near[donor]:.3f}" for donor in DONORS))
     console = Console()
     console.print(table)
-    if near is not None:
+    for name, near in found["nearest"].items():
         text = (
-            f"nearest of {near['num_references']} training clouds, for {near['num_pairs']} pairs of different classes; "
-            f"of reconstructions {near['reconstruction']:.3f} have their own class"
+            f"{name}: nearest of {near['num_references']} training clouds, for {near['num_pairs']} pairs that differ "
+            f"in it; of reconstructions {near['reconstruction']:.3f} have their own"
         )
         console.print(text, style="dim italic", markup=False)
 
@@ -122,25 +122,38 @@ def _nearest(
     made: "Tensor",
     reconstructed: "Tensor",
     arguments: argparse.Namespace,
-) -> dict[str, Any] | None:
+) -> dict[str, dict[str, Any]]:
+    """Compare what the nearest training clouds are with what the donors are, by the name of what that is."""
     from pcgen.cli.modeldata import train_split
     from pcgen.ops import pairwise_chamfer_distance
 
     train = train_split(model, arguments, data.split)
-    if data.label is None or train is None or train.label is None or train.class_names != data.class_names:
-        return None
-    labels = [data.label[rows] for rows in pairs]
-    apart = labels[0] != labels[1]
-    if not apart.any():
-        return None
+    if train is None:
+        return {}
     rows = common.random_rows(train.x, arguments.references, arguments.seed)
-    references, classes = train.x[rows], train.label[rows]
+    references, known = train.x[rows], {name: kinds[rows] for name, kinds in _kinds(train).items()}
+    asked = {name: kinds for name, kinds in _kinds(data).items() if name in known}
+    apart = {name: kinds[pairs[0]] != kinds[pairs[1]] for name, kinds in asked.items()}
+    if not any(flags.any() for flags in apart.values()):
+        return {}
+    near = {"made": made, "reconstruction": reconstructed}
+    near = {name: pairwise_chamfer_distance(clouds, references).argmin(1) for name, clouds in near.items()}
+    found = {}
+    for name, flags in apart.items():
+        if flags.any():
+            seen, own = (known[name][near[which]][flags] for which in ("made", "reconstruction"))
+            truth = [asked[name][rows][flags] for rows in pairs]
+            shares = {donor: seen == kinds for donor, kinds in zip(DONORS, truth, strict=True)}
+            shares["reconstruction"] = own == truth[1]
+            numbers = {which: share.double().mean().item() for which, share in shares.items()}
+            found[name] = {**numbers, "num_pairs": int(flags.sum()), "num_references": len(references)}
+    return found
 
-    def found(clouds: "Tensor") -> "Tensor":
-        return classes[pairwise_chamfer_distance(clouds[apart], references).argmin(1)]
 
-    seen = found(made)
-    shares = {donor: seen.eq(label[apart]) for donor, label in zip(DONORS, labels, strict=True)}
-    shares["reconstruction"] = found(reconstructed).eq(labels[1][apart])
-    numbers = {name: share.double().mean().item() for name, share in shares.items()}
-    return {**numbers, "num_pairs": int(apart.sum()), "num_references": len(rows)}
+def _kinds(data: "ModelData") -> "dict[str, Tensor]":
+    """Give what is known of each cloud that is one of a few kinds, (K,): its class, and factors that are 0 or 1."""
+    kinds = {} if data.label is None else {"class": data.label}
+    if data.factors is None:
+        return kinds
+    flags = ((data.factors == 0) | (data.factors == 1)).all(0)
+    return kinds | {name: data.factors[:, k] for k, name in enumerate(data.factor_names) if flags[k]}

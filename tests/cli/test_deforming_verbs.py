@@ -166,18 +166,19 @@ def test_swaps_of_clouds_are_measured_over_random_pairs(cli, bent, tmp_path):
     distance = torch.stack([chamfer_distance(made, train.x[row].expand_as(made)) for row in rows], 1)
     label = train.label[rows][distance.argmin(1)]
     apart = batch.label[first] != batch.label[second]
-    assert found["nearest"]["num_pairs"] == apart.sum() > 0
+    assert found["nearest"]["class"]["num_pairs"] == apart.sum() > 0
     for donor, its in (("shape", first), ("appearance", second)):
-        assert found["nearest"][donor] == pytest.approx((label == batch.label[its])[apart].double().mean().item())
+        share = (label == batch.label[its])[apart].double().mean().item()
+        assert found["nearest"]["class"][donor] == pytest.approx(share)
     assert f"{found['extents']['height']['shape']:.3f}" in result.out
-    assert f"nearest of 20 training clouds, for {apart.sum()} pairs" in said(result.out)
+    assert f"nearest of 20 training clouds, for {apart.sum()} pairs that differ" in said(result.out)
     assert read_clouds(tmp_path / "s.h5").points.shape == (9, 32, 3)
 
 
 def test_clouds_without_classes_have_no_nearest(cli, bent, clouds, tmp_path):
     result = cli("swap", bent, clouds, "-n", 5, "--json", "s.json")
     assert result.status == 0, result.err
-    assert json.loads((tmp_path / "s.json").read_text())["nearest"] is None
+    assert json.loads((tmp_path / "s.json").read_text())["nearest"] == {}
     assert "nearest" not in result.out
 
 
