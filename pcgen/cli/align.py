@@ -2,8 +2,8 @@
 
 Aligned images have their own pixels: x(V(p)), where V undoes the image's deformation and does the mean one. Textures
 are what the model paints, at the mean deformation. The table has the variance of a pixel over the set, mean over the
-pixels: of the inputs and of the aligned inputs; and of the model's reconstructions and of its textures, both as smooth
-as the model draws.
+pixels: of the inputs, of the aligned inputs and, as a control, of inputs by the warp of another (misaligned), with
+their ratios to the inputs'; and of the textures, with the ratio to the model's reconstructions, which are as smooth.
 """
 
 import argparse
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pcgen.latents import Alignment
 
 KINDS = {"inputs": "input", "aligned": "aligned", "textures": "texture"}  # as drawn
-PAIRS = (("inputs", "aligned"), ("reconstructions", "textures"))  # as compared
+# After, and what it is compared with.
+BEFORE = {"aligned": "inputs", "misaligned": "inputs", "textures": "reconstructions"}
 EXAMPLES = 10
 
 
@@ -85,7 +86,7 @@ def _aligned(model: "GenerativeModel", data: "ModelData", sets: dict[str, Any]) 
 
 def _measured(alignment: "Alignment", count: int) -> dict[str, Any]:
     totals = alignment.totals
-    ratios = {after: totals[after] / totals[before] if totals[before] > 0 else None for before, after in PAIRS}
+    ratios = {after: totals[after] / totals[before] if totals[before] > 0 else None for after, before in BEFORE.items()}
     return {"count": count, "variance": totals, "ratio": ratios}
 
 
@@ -102,14 +103,12 @@ def _show(measured: dict[str, Any], data: "ModelData", arguments: argparse.Names
 
     table = Table(title=escape(f"variance of a pixel over the set, {data.place}"), title_justify="left")
     table.add_column("set")
-    for head in ("count", *(word for before, after in PAIRS for word in (before, after, "ratio"))):
+    for head in ("count", "inputs", "aligned", "ratio", "misaligned", "ratio", "textures", "ratio"):
         table.add_column(head, justify="right")
     for name, numbers in measured.items():
-        cells = [str(numbers["count"])]
-        for before, after in PAIRS:
-            ratio = numbers["ratio"][after]
-            cells += [f"{numbers['variance'][kind]:.3g}" for kind in (before, after)]
-            cells.append("–" if ratio is None else f"{ratio:.3f}")
+        cells = [str(numbers["count"]), f"{numbers['variance']['inputs']:.3g}"]
+        for after, ratio in numbers["ratio"].items():
+            cells += [f"{numbers['variance'][after]:.3g}", "–" if ratio is None else f"{ratio:.3f}"]
         table.add_row(escape(name), *cells)
     Console().print(table)
 

@@ -19,8 +19,9 @@ from pcgen.ops import unwarp_points, warp_images
 class Alignment(NamedTuple):
     """What `align` gives, all on the CPU.
 
-    Means and variances are by kind: `"inputs"`, `"aligned"`, `"reconstructions"` and `"textures"`. Variances of
-    textures compare with those of reconstructions, which the model has smoothed as much.
+    Means and variances are by kind: `"inputs"`, `"aligned"`, `"misaligned"`, `"reconstructions"` and `"textures"`.
+    The misaligned are a control: every input by the warp of the next one of the set, which smooths and shrinks as much
+    and fits nothing. Variances of textures compare with those of reconstructions, which the model has smoothed as much.
 
     Attributes:
         grid: Mean deformation W̄ (H, W, 2).
@@ -67,9 +68,16 @@ def align(model: GenerativeModel, x: Tensor) -> Alignment:
         raise DataError(f"data to align have shape {tuple(x.shape)}; give at least one image, (B, C, H, W)")
     grids = (found.deformation.cpu().double().sum(0) for _, found in _decomposed(model, x))
     mean = torch.stack(list(grids)).sum(0) / len(x)  # (H, W, 2)
-    parts = [_brought(part, found, mean) for part, found in _decomposed(model, x)]
-    aligned, made, textures = (torch.cat(kind) for kind in zip(*parts, strict=True))
-    kinds = {"inputs": x.detach().cpu(), "aligned": aligned, "reconstructions": made, "textures": textures}
+    others = x.roll(-1, 0).split(model.chunk_size)
+    parts = [_brought(*part, other, mean) for part, other in zip(_decomposed(model, x), others, strict=True)]
+    aligned, misaligned, made, textures = (torch.cat(kind) for kind in zip(*parts, strict=True))
+    kinds = {
+        "inputs": x.detach().cpu(),
+        "aligned": aligned,
+        "misaligned": misaligned,
+        "reconstructions": made,
+        "textures": textures,
+    }
     moments = {name: torch.var_mean(images.double(), 0, correction=0) for name, images in kinds.items()}
     return Alignment(
         mean.to(aligned).cpu(),
@@ -86,9 +94,10 @@ def _decomposed(model: GenerativeModel, x: Tensor) -> Iterator[tuple[Tensor, Dec
         yield part, model.decompose(model.encode(part))
 
 
-def _brought(x: Tensor, found: Decomposition, mean: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give images at the mean deformation, their reconstructions, and their templates at the mean deformation."""
+def _brought(x: Tensor, found: Decomposition, other: Tensor, mean: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Give images at the mean deformation, others by the same warps, reconstructions, and templates at the mean."""
     goal = mean.to(found.deformation).expand_as(found.deformation)  # (b, H, W, 2)
     place, _ = unwarp_points(found.deformation, goal.flatten(1, 2))  # p with W_i(p) = W̄(q)
-    aligned = warp_images(x.to(found.deformation), place.unflatten(1, goal.shape[1:3]))
-    return aligned.cpu(), found.x.cpu(), warp_images(found.template, goal).cpu()
+    inverse = place.unflatten(1, goal.shape[1:3])
+    aligned, misaligned = (warp_images(images.to(inverse), inverse).cpu() for images in (x, other))
+    return aligned, misaligned, found.x.cpu(), warp_images(found.template, goal).cpu()

@@ -112,7 +112,7 @@ def test_one_class_shows_examples_and_data_without_classes_are_one_set(cli, embl
 
 def test_one_image_has_no_ratio(cli, emblems):
     result = cli("align", emblems, "-n", 1, "--json", "-")
-    assert json.loads(result.out)["sets"]["all"]["ratio"] == {"aligned": None, "textures": None}
+    assert json.loads(result.out)["sets"]["all"]["ratio"] == {"aligned": None, "misaligned": None, "textures": None}
     assert "–" in cli("align", emblems, "-n", 1).out
 
 

@@ -34,7 +34,8 @@ def test_means_and_variances_are_those_of_the_sets(sheared):
     found = align(sheared, x)
     made = sheared.reconstruct(x)
     sets = {"inputs": x, "aligned": found.aligned, "reconstructions": made, "textures": found.textures}
-    assert list(found.means) == list(found.variances) == list(found.totals) == list(sets)
+    assert list(found.means) == list(found.variances) == list(found.totals)
+    assert set(found.totals) == {*sets, "misaligned"}
     for kind, images in sets.items():
         array = images.double().numpy()
         np.testing.assert_allclose(found.means[kind], array.mean(0), atol=1e-6)
@@ -42,6 +43,15 @@ def test_means_and_variances_are_those_of_the_sets(sheared):
         assert found.totals[kind] == pytest.approx(array.var(0).mean(), rel=1e-4, abs=1e-7)
     assert found.totals["aligned"] < 0.1 * found.totals["inputs"]
     assert found.totals["textures"] < 0.1 * found.totals["reconstructions"]
+
+
+def test_the_warps_of_others_align_nothing(sheared):
+    x = sheared.decode(CODES)
+    found = align(sheared, x)
+    assert found.totals["misaligned"] > 0.5 * found.totals["inputs"]
+    turned = align(sheared, x.roll(-1, 0))  # the set in another order: the same warps, and other partners
+    assert turned.totals["aligned"] == pytest.approx(found.totals["aligned"], rel=1e-4)
+    torch.testing.assert_close(turned.means["misaligned"], found.means["misaligned"], atol=1e-5, rtol=0)
 
 
 def test_alignment_keeps_the_appearance_apart(sheared):
