@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 PAIRS = 100
 REFERENCES = 500
+SHAPES, APPEARANCES = "0,1,2", "3,4,5"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     common.add_model_arguments(parser)
     common.add_data_arguments(parser)
-    parser.add_argument("--shapes", default="0,1,2", help="rows or names, separated by commas (default 0,1,2)")
-    parser.add_argument("--appearances", default="3,4,5", help="rows or names, separated by commas (default 3,4,5)")
+    parser.add_argument("--shapes", help=f"rows or names, separated by commas (default {SHAPES})")
+    parser.add_argument("--appearances", help=f"rows or names, separated by commas (default {APPEARANCES})")
     parser.add_argument(
         "--parts", default="shape", help="of the code, separated by commas, that come from --shapes (default shape)"
     )
+    parser.add_argument("-n", type=int, help=f"random pairs of clouds to measure; 0 for none (default {PAIRS})")
     parser.add_argument(
-        "-n", type=int, default=PAIRS, help=f"random pairs of clouds to measure; 0 for none (default {PAIRS})"
-    )
-    parser.add_argument(
-        "--references", type=int, default=REFERENCES,
+        "--references",
+        type=int,
         help=f"random training clouds among which the nearest is looked for (default {REFERENCES})",
-    )  # fmt: skip
+    )
     common.add_output_arguments(parser)
     parser.add_argument("--json", type=Path, help="write the numbers; - writes them to standard output, not the table")
 
@@ -48,24 +48,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Swap, write, draw, and measure clouds."""
     _check(arguments)
+    _check_rows(arguments)
     model = common.load_model(arguments, "encode", "decode")
     results.check_kind(model, arguments)
     parts = _parts(model, arguments)
     from pcgen.cli.modeldata import is_images, model_data
 
     if is_images(model):
-        if arguments.json is not None:
-            raise ConfigurationError(
-                "--json is for the numbers of clouds: this model makes images, which are not measured"
-            )
-        common.check_outputs(arguments)
+        _check_images(arguments)
     data = model_data(model, arguments)
-    if arguments.out is not None or arguments.png is not None:
+    pairs = 0 if is_images(model) else PAIRS if arguments.n is None else arguments.n
+    if pairs:
+        from pcgen.cli.swap_scores import check_pairs
+
+        check_pairs(pairs, data)
+    if _wants_matrix(arguments):
         _matrix(model, data, parts, arguments)
-    if not is_images(model) and arguments.n:
+    if pairs:
         from pcgen.cli.swap_scores import measure, show
 
-        show(measure(model, data, parts, arguments), parts, data, arguments)
+        references = REFERENCES if arguments.references is None else arguments.references
+        found = measure(model, data, parts, arguments, num_pairs=pairs, num_references=references)
+        show(found, parts, data, arguments)
     return 0
 
 
@@ -78,22 +82,63 @@ def swapped(model: "GenerativeModel", first: "Tensor", second: "Tensor", parts: 
     return made.clamp(0, 1) if made.ndim == 4 else made
 
 
+def donor_words(model: "GenerativeModel", parts: tuple[str, ...]) -> tuple[str, str]:
+    """Name what the rows give and what the columns give: the parts, and all others."""
+    return " and ".join(parts), " and ".join(name for name in model.latent_parts if name not in parts)
+
+
+def _wants_matrix(arguments: argparse.Namespace) -> bool:
+    return arguments.out is not None or arguments.png is not None
+
+
 def _check(arguments: argparse.Namespace) -> None:
-    if arguments.n < 0:
+    if arguments.n is not None and arguments.n < 0:
         raise ConfigurationError(f"-n {arguments.n}: give the number of random pairs, 0 for none")
-    if arguments.references < 1:
+    if arguments.references is not None and arguments.references < 1:
         raise ConfigurationError(f"--references {arguments.references}: give at least 1")
-    if not arguments.n and arguments.out is None and arguments.png is None:
-        raise ConfigurationError("nothing to do: give --png FILE or --out FILE for the matrix, or -n pairs to measure")
-    if arguments.out is not None or arguments.png is not None:
+    if arguments.n == 0:
+        if not _wants_matrix(arguments):
+            raise ConfigurationError(
+                "nothing to do: give --png FILE or --out FILE for the matrix, or -n pairs to measure"
+            )
+        for name in ("json", "references"):
+            if (given := getattr(arguments, name)) is not None:
+                raise ConfigurationError(f"--{name} {given} is for what is measured, and -n 0 measures nothing")
+    if _wants_matrix(arguments):
         common.check_outputs(arguments)
     common.check_writable("--json", arguments.json)
 
 
+def _check_images(arguments: argparse.Namespace) -> None:
+    """Refuse what is for clouds alone, and ask for the matrix."""
+    for option, given in (
+        ("--json", arguments.json),
+        ("-n", arguments.n or None),
+        ("--references", arguments.references),
+    ):
+        if given is not None:
+            raise ConfigurationError(
+                f"{option} {given} is for measuring clouds: this model makes images, which are not measured"
+            )
+    common.check_outputs(arguments)
+
+
+def _check_rows(arguments: argparse.Namespace) -> None:
+    """Refuse rows of a matrix that nobody asked for."""
+    for name in ("shapes", "appearances"):
+        if (given := getattr(arguments, name)) is not None and not _wants_matrix(arguments):
+            raise ConfigurationError(f"--{name} {given} is for the matrix: give --png FILE or --out FILE for it")
+
+
 def _parts(model: "GenerativeModel", arguments: argparse.Namespace) -> tuple[str, ...]:
     """Give the names of the parts that come from the rows; some must be left for the columns."""
-    parts = tuple(common.split_list(arguments.parts))
+    parts = tuple(dict.fromkeys(common.split_list(arguments.parts)))
     model.columns(parts)  # raises where one is unknown
+    if len(model.latent_parts) == 1:
+        (only,) = model.latent_parts
+        raise ConfigurationError(
+            f"the codes of this {type(model).__name__} have one part alone, {only}: there is nothing to swap"
+        )
     others = set(model.latent_parts) - set(parts)
     if not parts or not others:
         known = ", ".join(model.latent_parts)
@@ -104,8 +149,8 @@ def _parts(model: "GenerativeModel", arguments: argparse.Namespace) -> tuple[str
 
 
 def _matrix(model: "GenerativeModel", data: "ModelData", parts: tuple[str, ...], arguments: argparse.Namespace) -> None:
-    rows = data.rows(arguments.shapes, "--shapes")
-    columns = data.rows(arguments.appearances, "--appearances")
+    rows = data.rows(SHAPES if arguments.shapes is None else arguments.shapes, "--shapes")
+    columns = data.rows(APPEARANCES if arguments.appearances is None else arguments.appearances, "--appearances")
     pairs = [(row, column) for row in rows for column in columns]
     made = swapped(model, data.x[[row for row, _ in pairs]], data.x[[column for _, column in pairs]], parts)
     names = tuple(f"{data.name[row]} x {data.name[column]}" for row, column in pairs)
@@ -115,7 +160,7 @@ def _matrix(model: "GenerativeModel", data: "ModelData", parts: tuple[str, ...],
         from pcgen.viz import draw_swaps
 
         matrix = made.unflatten(0, (len(rows), len(columns))).numpy()
-        words = (" and ".join(parts), " and ".join(name for name in model.latent_parts if name not in parts))
+        words = donor_words(model, parts)
         image = draw_swaps(
             data.x[rows].numpy(), data.x[columns].numpy(), matrix, words=words,
             row_labels=[data.name[row] for row in rows], titles=[data.name[column] for column in columns], up_axis=up,

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcgen.cli import common, results
-from pcgen.cli.swap import swapped
+from pcgen.cli.swap import donor_words, swapped
 from pcgen.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -16,38 +16,50 @@ if TYPE_CHECKING:
     from pcgen.base import GenerativeModel
     from pcgen.cli.modeldata import ModelData
 
-DONORS = ("shape", "appearance")
+
+def check_pairs(num_pairs: int, data: "ModelData") -> None:
+    """Refuse what has no correlation, before any work is done.
+
+    Raises:
+        ConfigurationError: If there are fewer than three clouds, or two pairs.
+    """
+    if len(data.x) < 3 or num_pairs < 2:
+        raise ConfigurationError(
+            f"-n {num_pairs}: a correlation needs at least two pairs out of three clouds, and {data.place} has "
+            f"{common.count(len(data.x), 'cloud')}; -n 0 measures nothing"
+        )
 
 
 def measure(
-    model: "GenerativeModel", data: "ModelData", parts: tuple[str, ...], arguments: argparse.Namespace
+    model: "GenerativeModel",
+    data: "ModelData",
+    parts: tuple[str, ...],
+    arguments: argparse.Namespace,
+    *,
+    num_pairs: int,
+    num_references: int,
 ) -> dict[str, Any]:
-    """Swap random pairs of clouds and compare the results with both donors.
+    """Swap random pairs of clouds and compare the results with both donors, of which `donor_words` are the names.
 
     Returns:
-        `"extents"`: for width, depth and height of the bounding box the correlation over the pairs with each donor's
-        reconstruction; `"nearest"`: of what is known of the clouds (their class, parts that they have or lack), by
-        name, the shares of pairs whose nearest training cloud agrees with a donor, and of reconstructions whose
-        nearest agrees with what they reconstruct, over the pairs that differ in it.
-
-    Raises:
-        ConfigurationError: If there are fewer than three clouds, or two pairs: no correlation.
+        `"donors"`: their names, that of the parts first; `"extents"`: for width, depth and height of the bounding box
+        the correlation over the pairs with each donor's reconstruction; `"nearest"`: of what is known of the clouds
+        (their class, parts that they have or lack), by name, the shares of pairs whose nearest training cloud agrees
+        with a donor, and of reconstructions whose nearest agrees with what they reconstruct, over the pairs that differ
+        in it.
     """
     from pcgen.cli.reconstruct import reconstructions
 
-    if len(data.x) < 3 or arguments.n < 2:
-        raise ConfigurationError(
-            f"-n {arguments.n}: a correlation needs at least two pairs out of three clouds, and {data.place} has "
-            f"{common.count(len(data.x), 'cloud')}; -n 0 measures nothing"
-        )
-    first, second = _pairs(len(data.x), arguments.n, arguments.seed)
+    first, second = _pairs(len(data.x), num_pairs, arguments.seed)
     made = swapped(model, data.x[first], data.x[second], parts)
-    donors = [reconstructions(model, data.x[rows]) for rows in (first, second)]
-    up = results.up_axis(model)
+    words = donor_words(model, parts)
+    donors = {word: reconstructions(model, data.x[rows]) for word, rows in zip(words, (first, second), strict=True)}
+    pairs = dict(zip(words, (first, second), strict=True))
     return {
         "num_pairs": len(first),
-        "extents": _correlations(made, donors, up),
-        "nearest": _nearest(model, data, (first, second), made, donors[1], arguments),
+        "donors": list(words),
+        "extents": _correlations(made, donors, results.up_axis(model)),
+        "nearest": _nearest(model, data, pairs, made, donors[words[1]], arguments, num_references),
     }
 
 
@@ -66,12 +78,13 @@ def show(found: dict[str, Any], parts: tuple[str, ...], data: "ModelData", argum
     title = f"{found['num_pairs']} random pairs of {data.place}: {' and '.join(parts)} of one, the rest of another"
     table = Table(title=escape(title), title_justify="left")
     table.add_column("of the swapped cloud")
-    for donor in DONORS:
+    donors = found["donors"]
+    for donor in donors:
         table.add_column(f"{donor} donor", justify="right")
     for name, row in found["extents"].items():
-        table.add_row(f"{name}, correlation with", *("–" if row[d] is None else f"{row[d]:.3f}" for d in DONORS))
+        table.add_row(f"{name}, correlation with", *("–" if row[d] is None else f"{row[d]:.3f}" for d in donors))
     for name, near in found["nearest"].items():
-        table.add_row(f"nearest has the {name} of", *(f"{near[donor]:.3f}" for donor in DONORS))
+        table.add_row(f"nearest has the {name} of", *(f"{near[donor]:.3f}" for donor in donors))
     console = Console()
     console.print(table)
     for name, near in found["nearest"].items():
@@ -91,12 +104,13 @@ def _pairs(count: int, n: int, seed: int) -> "tuple[Tensor, Tensor]":
     return first, (first + torch.randint(1, count, (n,), generator=generator)) % count
 
 
-def _correlations(made: "Tensor", donors: "list[Tensor]", up: int) -> dict[str, dict[str, float | None]]:
+def _correlations(made: "Tensor", donors: "dict[str, Tensor]", up: int) -> dict[str, dict[str, float | None]]:
     order = [*(axis for axis in range(3) if axis != up), up]
     names = ("width", "depth", "height")
-    own, *others = (_extents(clouds)[:, order] for clouds in (made, *donors))  # (n, 3) each
+    own = _extents(made)[:, order]  # (n, 3)
+    others = {donor: _extents(clouds)[:, order] for donor, clouds in donors.items()}
     return {
-        name: {donor: _correlation(own[:, k], other[:, k]) for donor, other in zip(DONORS, others, strict=True)}
+        name: {donor: _correlation(own[:, k], other[:, k]) for donor, other in others.items()}
         for k, name in enumerate(names)
     }
 
@@ -118,10 +132,11 @@ def _correlation(a: "NDArray[np.float64]", b: "NDArray[np.float64]") -> float | 
 def _nearest(
     model: "GenerativeModel",
     data: "ModelData",
-    pairs: "tuple[Tensor, Tensor]",
+    pairs: "dict[str, Tensor]",
     made: "Tensor",
     reconstructed: "Tensor",
     arguments: argparse.Namespace,
+    num_references: int,
 ) -> dict[str, dict[str, Any]]:
     """Compare what the nearest training clouds are with what the donors are, by the name of what that is."""
     from pcgen.cli.modeldata import train_split
@@ -130,10 +145,11 @@ def _nearest(
     train = train_split(model, arguments, data.split)
     if train is None:
         return {}
-    rows = common.random_rows(train.x, arguments.references, arguments.seed)
+    rows = common.random_rows(train.x, num_references, arguments.seed)
     references, known = train.x[rows], {name: kinds[rows] for name, kinds in _kinds(train).items()}
     asked = {name: kinds for name, kinds in _kinds(data).items() if name in known}
-    apart = {name: kinds[pairs[0]] != kinds[pairs[1]] for name, kinds in asked.items()}
+    first, second = pairs.values()
+    apart = {name: kinds[first] != kinds[second] for name, kinds in asked.items()}
     if not any(flags.any() for flags in apart.values()):
         return {}
     near = {"made": made, "reconstruction": reconstructed}
@@ -142,9 +158,9 @@ def _nearest(
     for name, flags in apart.items():
         if flags.any():
             seen, own = (known[name][near[which]][flags] for which in ("made", "reconstruction"))
-            truth = [asked[name][rows][flags] for rows in pairs]
-            shares = {donor: seen == kinds for donor, kinds in zip(DONORS, truth, strict=True)}
-            shares["reconstruction"] = own == truth[1]
+            truth = {donor: asked[name][rows][flags] for donor, rows in pairs.items()}
+            shares = {donor: seen == kinds for donor, kinds in truth.items()}
+            shares["reconstruction"] = own == asked[name][second][flags]
             numbers = {which: share.double().mean().item() for which, share in shares.items()}
             found[name] = {**numbers, "num_pairs": int(flags.sum()), "num_references": len(references)}
     return found

@@ -151,6 +151,22 @@ trainer:
   enable_model_summary: false
   callbacks: {class_path: Decompositions, init_args: {num_shown: 3}}
 """
+LEARNED = """\
+name: learned
+model:
+  class_path: DeformingAutoencoder
+  init_args:
+    encoder: {class_path: PointNetEncoder, init_args: {widths: [8, 16]}}
+    template: {class_path: LearnedTemplate, init_args: {sample_shape: [48, 3]}}
+    deformation:
+      class_path: PointDeformation
+      init_args:
+        field: {class_path: FoldingDecoder, init_args: {latent_dim: 4, num_points: 48, width: 16, depth: 2}}
+data:
+  class_path: Shapes
+  init_args: {num_points: 64, train_size: 24, val_size: 8, test_size: 12, batch_size: 8, classes: [chair, table]}
+trainer: {accelerator: cpu, max_epochs: 1, log_every_n_steps: 1, enable_model_summary: false}
+"""
 
 
 @dataclass
@@ -249,6 +265,12 @@ def emblems(tmp_path_factory):
 def bent(tmp_path_factory):
     """The folder of a run of a deforming autoencoder on clouds of two classes."""
     return fit(tmp_path_factory.mktemp("bent"), BENT)
+
+
+@pytest.fixture(scope="session")
+def learned(tmp_path_factory):
+    """The folder of a run on clouds with one template for all, whose codes say nothing but shape."""
+    return fit(tmp_path_factory.mktemp("learned"), LEARNED)
 
 
 def fit(home, config):

@@ -175,6 +175,28 @@ def test_swaps_of_clouds_are_measured_over_random_pairs(cli, bent, tmp_path):
     assert read_clouds(tmp_path / "s.h5").points.shape == (9, 32, 3)
 
 
+def test_donors_are_named_by_what_they_give(cli, bent, tmp_path):
+    """The shape of one with the appearance of another, whichever of them is asked for."""
+    words = ["--parts", "appearance", "-n", 30, "--references", 20, "--json", "s.json"]
+    result = cli("swap", bent, *words)
+    assert result.status == 0, result.err
+    found = json.loads((tmp_path / "s.json").read_text())
+    model, batch = pcgen.load(bent), data(bent)
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randint(24, (30,), generator=generator)
+    second = (first + torch.randint(1, 24, (30,), generator=generator)) % 24
+    z = model.encode(batch.x)
+    made = model.decode(torch.cat([z[second, :3], z[first, 3:]], 1))
+    extent = lambda x: (x.amax(1) - x.amin(1)).numpy()  # noqa: E731
+    assert found["donors"] == ["appearance", "shape"]
+    for donor, rows in (("appearance", first), ("shape", second)):
+        expected = np.corrcoef(extent(made)[:, 2], extent(model.decode(z[rows]))[:, 2])[0, 1]
+        assert found["extents"]["height"][donor] == pytest.approx(expected, abs=1e-4)
+    assert set(found["nearest"]["class"]) >= {"appearance", "shape"}
+    head = said(result.out.split("height")[0])
+    assert 0 < head.index("appearance donor") < head.index("shape donor")
+
+
 def test_clouds_without_classes_have_no_nearest(cli, bent, clouds, tmp_path):
     result = cli("swap", bent, clouds, "-n", 5, "--json", "s.json")
     assert result.status == 0, result.err
@@ -227,7 +249,14 @@ MISTAKES = {
     "no parts": ("swap EMBLEMS --parts , --png a.png", ["shape, albedo, shading"]),
     "an unknown part": ("swap EMBLEMS --parts color --png a.png", ["'color'", "shape, albedo, shading"]),
     "codes of one piece": ("swap DOTS --png a.png", ["VAE", "no part 'shape'"]),
+    "one part alone": ("swap LEARNED --png a.png", ["one part alone, shape", "nothing to swap"]),
     "numbers of images": ("swap EMBLEMS --json a.json", ["--json", "images"]),
+    "pairs of images": ("swap EMBLEMS -n 5 --png a.png", ["-n 5", "images"]),
+    "references of images": ("swap EMBLEMS --references 5 --png a.png", ["--references 5", "images"]),
+    "numbers of nothing": ("swap BENT -n 0 --png a.png --json a.json", ["--json a.json", "-n 0"]),
+    "references of nothing": ("swap BENT -n 0 --png a.png --references 5", ["--references 5", "-n 0"]),
+    "a picture of one pair": ("swap BENT -n 1 --png a.png", ["at least two pairs"]),
+    "rows of no matrix": ("swap BENT --shapes 99 --json a.json", ["--shapes 99", "--png FILE"]),
     "images to nowhere": ("swap EMBLEMS", ["nothing to write"]),
     "clouds to nowhere": ("swap BENT -n 0", ["nothing to do"]),
     "one pair": ("swap BENT -n 1", ["at least two pairs"]),
@@ -240,9 +269,9 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes_end_in_one_line_and_leave_nothing_behind(cli, emblems, bent, dots, tmp_path, mistake):
+def test_mistakes_end_in_one_line_and_leave_nothing_behind(cli, emblems, bent, learned, dots, tmp_path, mistake):
     words, parts = MISTAKES[mistake]
-    runs = {"EMBLEMS": emblems, "BENT": bent, "DOTS": dots}
+    runs = {"EMBLEMS": emblems, "BENT": bent, "LEARNED": learned, "DOTS": dots}
     error = cli(*[runs.get(word, word) for word in words.split()]).error
     for part in parts:
         assert part in error

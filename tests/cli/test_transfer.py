@@ -33,22 +33,6 @@ data:
   init_args: {image_size: 16, train_size: 60, val_size: 10, test_size: 12, batch_size: 10}
 trainer: {accelerator: cpu, max_epochs: 3, log_every_n_steps: 1, enable_model_summary: false}
 """
-SHAPES = """\
-name: shapes
-model:
-  class_path: DeformingAutoencoder
-  init_args:
-    encoder: {class_path: PointNetEncoder, init_args: {widths: [8, 16]}}
-    template: {class_path: LearnedTemplate, init_args: {sample_shape: [48, 3]}}
-    deformation:
-      class_path: PointDeformation
-      init_args:
-        field: {class_path: FoldingDecoder, init_args: {latent_dim: 4, num_points: 48, width: 16, depth: 2}}
-data:
-  class_path: Shapes
-  init_args: {num_points: 64, train_size: 24, val_size: 8, test_size: 12, batch_size: 8, classes: [chair, table]}
-trainer: {accelerator: cpu, max_epochs: 1, log_every_n_steps: 1, enable_model_summary: false}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +40,9 @@ def patterns(tmp_path_factory):
     return fit(tmp_path_factory.mktemp("patterns"), PATTERNS)
 
 
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory):
-    return fit(tmp_path_factory.mktemp("shapes"), SHAPES)
+@pytest.fixture
+def shapes(learned):
+    return learned
 
 
 def ready(datamodule):
