@@ -1,16 +1,18 @@
 """What deforming autoencoders share: a decoder that paints a template and deforms it, the objective and `decompose`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pcgen.base import Decomposition, OptimizerFactory, SchedulerFactory, verb
 from pcgen.errors import ConfigurationError
 from pcgen.losses import BernoulliReconstruction, ChamferReconstruction, Reconstruction, SquaredErrorReconstruction
+from pcgen.metrics import MeanOverData
 from pcgen.models._autoencoding import DeterministicCode
 from pcgen.models._prior import check_codes
 from pcgen.nets import Decoder, Deformation, Encoder, Template
+from pcgen.nets.templates import Price
 
 
 class DeformingDecoder(Decoder):
@@ -41,12 +43,21 @@ class DeformingDecoder(Decoder):
         """Give data (B, …) of codes (B, Z)."""
         return self.made(z)[0].x
 
-    def made(self, z: Tensor) -> tuple[Decomposition, dict[str, Tensor]]:
-        """Give everything that codes (B, Z) stand for, and what it costs, weighted scalars by name."""
+    def made(self, z: Tensor) -> tuple[Decomposition, Callable[[], Price]]:
+        """Give everything that codes (B, Z) stand for, and what computes its price."""
         painted = self.template({name: self._seen(z, name) for name in self.template.inputs}, len(z))
         deformed = self.deformation(self._seen(z, "shape"), painted.template)
-        found = Decomposition(deformed.x, painted.template, deformed.deformation, painted.layers)
-        return found, deformed.penalties | painted.penalties
+
+        def price() -> Price:
+            one, other = deformed.price(), painted.price()
+            return Price(one.costs | other.costs, one.centers | other.centers)
+
+        return Decomposition(deformed.x, painted.template, deformed.deformation, painted.layers), price
+
+    @property
+    def centers(self) -> dict[str, int]:
+        """Lengths of the vectors whose mean over the data shall be 0, by name."""
+        return {"bias": self.deformation.center_size(self.sample_shape), **self.template.centers}
 
     def _add(self, name: str, length: int) -> None:
         if length < 0 or (name == "shape" and length == 0):
@@ -91,7 +102,7 @@ class Deforming(DeterministicCode):
             isinstance(reconstruction, BernoulliReconstruction) or getattr(reconstruction, "sigmoid", False)
         ):
             raise ConfigurationError(
-                f"{type(reconstruction).__name__} takes logits, and templates are images in [0, 1] already: take "
+                f"{type(reconstruction).__name__} takes logits, and templates are no logits: take "
                 "SquaredErrorReconstruction or AbsoluteErrorReconstruction with sigmoid false"
             )
         default = SquaredErrorReconstruction() if images else ChamferReconstruction()
@@ -99,6 +110,7 @@ class Deforming(DeterministicCode):
         super().__init__(encoder, decoder, reconstruction or default, optimizer, lr_scheduler)
         self.bottleneck = self.head()
         self.latent_parts = dict(decoder.parts)
+        self.mean_centers = nn.ModuleDict({name: MeanOverData(size) for name, size in decoder.centers.items()})
 
     # ── objective ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -111,13 +123,34 @@ class Deforming(DeterministicCode):
 
         Returns:
             Scalars: `loss`, the sum of all others; `reconstruction` d(x, x̂); `smoothness` and `bias` of the
-            deformation, and those of the template, weighted; and the codes (B, Z) as `codes`.
+            deformation, and what the template costs, weighted. Besides the codes (B, Z) as `codes`, and the vector of
+            each cost that is one of a mean over the batch, as `mean/bias`.
         """
         z = self.code(x)
-        made, penalties = self.decoder.made(z)
-        reconstruction = self.reconstruction(made.x, x).mean()
+        made, price = self.decoder.made(z)
+        reconstruction, paid = self.reconstruction(made.x, x).mean(), price()
+        penalties = paid.penalties()
         loss = torch.stack([reconstruction, *penalties.values()]).sum()
-        return {"loss": loss, "reconstruction": reconstruction, **penalties, "codes": z}
+        means = {f"mean/{name}": center for name, center in paid.centers.items()}
+        return {"loss": loss, "reconstruction": reconstruction, **penalties, "codes": z, **means}
+
+    # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def gather(self, terms: dict[str, Tensor], size: int) -> None:
+        """Add a batch's terms, and the vectors whose mean over all data shall be 0."""
+        super().gather(terms, size)
+        for name, mean in self.mean_centers.items():
+            mean.update(terms[f"mean/{name}"], size)
+
+    def means(self) -> dict[str, Tensor]:
+        """Give the terms' means, those of centers over all data, whatever the batches and processes were."""
+        means = super().means()
+        for name, metric in self.mean_centers.items():
+            exact = metric.compute().square().sum()
+            metric.reset()
+            means["loss"] = means["loss"] - means[name] + exact
+            means[name] = exact
+        return means
 
     # ── sampling ──────────────────────────────────────────────────────────────────────────────────────────────────
 

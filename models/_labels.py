@@ -29,6 +29,7 @@ def labels_of(batch: Batch, model: GenerativeModel, num_classes: int) -> Tensor:
     """
     if batch.label is None:
         raise DataError(f"{type(model).__name__} learns from labels, and these data have none")
-    if len(batch.label) and int(batch.label.max()) >= num_classes:
-        raise DataError(f"the data have a label {int(batch.label.max())} and the model's num_classes is {num_classes}")
+    wrong = batch.label[(batch.label < 0) | (batch.label >= num_classes)]
+    if len(wrong):
+        raise DataError(f"the data have a label {int(wrong[0])}, and the model's num_classes is {num_classes}")
     return batch.label

@@ -14,6 +14,7 @@ class.
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from pcgen.base import Batch, OptimizerFactory, SchedulerFactory, in_chunks, verb
 from pcgen.errors import ConfigurationError
@@ -60,6 +61,7 @@ class ClassAwareDeformingAutoencoder(Deforming):
         super().__init__(encoder, decoder, reconstruction, optimizer, lr_scheduler, ("cross_entropy", "accuracy"))
         self.num_classes, self.class_weight = num_classes, check_weight(class_weight=class_weight)
         self.classifier = nn.Linear(class_dim, num_classes)
+        self.counts = MulticlassConfusionMatrix(num_classes, validate_args=False)
 
     # ── objective ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -71,6 +73,8 @@ class ClassAwareDeformingAutoencoder(Deforming):
     def batch_terms(self, batch: Batch, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """Add the weighted `cross_entropy` to the objective, and give the share of classes that is told right.
 
+        Besides the class that is guessed (B,) as `guess`, and the `label` (B,).
+
         Raises:
             DataError: If the data have no labels, or one beyond the model's classes.
         """
@@ -80,8 +84,12 @@ class ClassAwareDeformingAutoencoder(Deforming):
         cross_entropy = self.class_weight * F.cross_entropy(logits, label)
         accuracy = (logits.argmax(1) == label).float().mean()
         return terms | {
-            "loss": terms["loss"] + cross_entropy, "cross_entropy": cross_entropy, "accuracy": accuracy
-        }  # fmt: skip
+            "loss": terms["loss"] + cross_entropy,
+            "cross_entropy": cross_entropy,
+            "accuracy": accuracy,
+            "guess": logits.argmax(1),
+            "label": label,
+        }
 
     # ── verbs ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -96,3 +104,14 @@ class ClassAwareDeformingAutoencoder(Deforming):
         """See that the data have the classes that the model tells apart."""
         super().setup(stage)
         check_classes(self, self.num_classes)
+
+    def gather(self, terms: dict[str, Tensor], size: int) -> None:
+        """Add a batch's terms, and count what is taken for what."""
+        super().gather(terms, size)
+        self.counts.update(terms["guess"], terms["label"])
+
+    def means(self) -> dict[str, Tensor]:
+        """Give the terms' means; keep the confusion matrix."""
+        self.confusion = self.counts.compute()
+        self.counts.reset()
+        return super().means()

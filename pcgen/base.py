@@ -46,8 +46,8 @@ class Decomposition(NamedTuple):
     """What a deforming model's decoder makes of a code: an appearance, and where each of its places goes.
 
     Attributes:
-        x: What `decode` gives, images (B, C, H, W) or clouds (B, N, 3).
-        template: As x: the appearance in the canonical frame, before the deformation.
+        x: What `decode` gives, images (B, C, H, W), cut to [0, 1], or clouds (B, N, 3).
+        template: As x: the appearance in the canonical frame, before the deformation; albedo ⊙ shading may exceed 1.
         deformation: For images the sampling grid (B, H, W, 2), x(p) = template(W(p)): for each pixel the place (x, y)
             in the template, −1 and 1 at the centres of the outermost pixels, x to the right, y downwards. For clouds
             the displacements (B, N, 3) of the template's points.
@@ -291,7 +291,8 @@ class GenerativeModel(Recorded, LightningModule):
             b: Data (B, …).
             steps: Number of stations, both ends among them; at least 2.
             path: "linear" or "spherical", see `pcgen.ops.interpolate_codes`.
-            parts: Names of `latent_parts` that move, while the rest of the code stays that of a; None moves all.
+            parts: Names of `latent_parts` that move, in a list, while the rest of the code stays that of a; None moves
+                all.
 
         Returns:
             (steps, B, …); for single data without a batch dimension, (steps, …).
@@ -320,6 +321,8 @@ class GenerativeModel(Recorded, LightningModule):
         Raises:
             ConfigurationError: If its codes have no part of such a name.
         """
+        if isinstance(parts, str):
+            raise ConfigurationError(f"parts is {parts!r}; give a list of names, [{parts!r}]")
         for name in parts:
             if name not in self.latent_parts:
                 known = ", ".join(self.latent_parts)

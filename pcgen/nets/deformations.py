@@ -3,7 +3,9 @@
 Reference: Z. Shu et al., "Deforming Autoencoders", ECCV 2018, https://arxiv.org/abs/1806.06503.
 """
 
+import math
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -14,7 +16,7 @@ from pcgen.errors import ConfigurationError
 from pcgen.nets.base import Decoder, check_positive, check_weight
 from pcgen.nets.folding import FoldingDecoder
 from pcgen.nets.initialization import zero_output
-from pcgen.nets.templates import ONE, soft_length, wide
+from pcgen.nets.templates import ONE, Price, soft_length, wide
 from pcgen.ops import affine_grid, grid_from_increments, identity_grid, total_variation, warp_images
 from pcgen.recipe import Recorded
 
@@ -25,12 +27,12 @@ class Deformed(NamedTuple):
     Attributes:
         x: Data (B, …) of the template's shape.
         deformation: Sampling grid (B, H, W, 2) of images, displacements (B, N, 3) of clouds.
-        penalties: What it costs, weighted scalars: sums over pixels or points; `smoothness` is a mean over the batch.
+        price: Computes what it costs, for those who ask; sums over pixels or points.
     """
 
     x: Tensor
     deformation: Tensor
-    penalties: dict[str, Tensor]
+    price: Callable[[], Price]
 
 
 class Deformation(Recorded, nn.Module):
@@ -38,7 +40,7 @@ class Deformation(Recorded, nn.Module):
 
     Attributes:
         latent_dim: Length of the code it sees: its own, "shape", and of a class-aware model that of the class after it.
-        terms: Names of the penalties.
+        terms: Names of what it costs: `smoothness`, and the vector `bias`, whose mean over the data shall be 0.
     """
 
     latent_dim: int
@@ -47,6 +49,10 @@ class Deformation(Recorded, nn.Module):
     @abstractmethod
     def forward(self, z: Tensor, template: Tensor) -> Deformed:
         """Deform templates (B, …) by codes (B, Z)."""
+
+    @abstractmethod
+    def center_size(self, sample_shape: tuple[int, ...]) -> int:
+        """Give the length of the vector `bias` for templates of this shape."""
 
     @abstractmethod
     def check(self, sample_shape: tuple[int, ...]) -> None:
@@ -81,6 +87,10 @@ class GridDeformation(Deformation):
         self.affine = zero_output(nn.Linear(decoder.latent_dim, 6)) if affine else None
         self.smoothness, self.bias = check_weight(smoothness=smoothness), check_weight(bias=bias)
 
+    def center_size(self, sample_shape: tuple[int, ...]) -> int:
+        """Give 2 H W, and 6 for the affine map."""
+        return 2 * math.prod(sample_shape[1:]) + (0 if self.affine is None else 6)
+
     def check(self, sample_shape: tuple[int, ...]) -> None:
         """Refuse clouds, and images of another size."""
         if len(sample_shape) != 3 or sample_shape[1:] != self.decoder.sample_shape[1:]:
@@ -96,14 +106,16 @@ class GridDeformation(Deformation):
         local = grid_from_increments(increments)  # (B, H, W, 2)
         H, W = local.shape[1:3]
         residual = local - identity_grid(H, W, device=local.device, dtype=local.dtype)
-        off = residual.mean(0).square().sum()
-        grid = local
+        centers, grid = [residual.flatten(1)], local
         if self.affine is not None:
             change = wide(self.affine(z)).unflatten(1, (2, 3))  # [A | t] − I
             grid = affine_grid(local, change + torch.eye(2, 3, device=change.device, dtype=change.dtype))
-            off = off + H * W * change.mean(0).square().sum()
-        penalties = {"smoothness": self.smoothness * total_variation(residual).mean(), "bias": self.bias * off}
-        return Deformed(warp_images(wide(template), grid), grid, penalties)
+            centers.append((H * W) ** 0.5 * change.flatten(1))
+        return Deformed(warp_images(wide(template), grid), grid, lambda: self._price(residual, centers))
+
+    def _price(self, residual: Tensor, centers: list[Tensor]) -> Price:
+        smooth = self.smoothness * total_variation(residual).mean()
+        return Price({"smoothness": smooth}, {"bias": self.bias**0.5 * torch.cat(centers, 1).mean(0)})
 
 
 class PointDeformation(Deformation):
@@ -142,6 +154,10 @@ class PointDeformation(Deformation):
         self.latent_dim, self.steps, self.neighbors = field.latent_dim, steps, neighbors
         self.smoothness, self.bias = check_weight(smoothness=smoothness), check_weight(bias=bias)
 
+    def center_size(self, sample_shape: tuple[int, ...]) -> int:
+        """Give 3 N."""
+        return math.prod(sample_shape)
+
     def check(self, sample_shape: tuple[int, ...]) -> None:
         """Refuse images, and clouds of too few points."""
         if len(sample_shape) != 2:
@@ -158,16 +174,16 @@ class PointDeformation(Deformation):
         """Move the points of templates (B, N, 3)."""
         x = template
         for _ in range(self.steps):
-            x = x + self.field.steer(x, z) / self.steps
+            x = x + wide(self.field.steer(x, z)) / self.steps
         d = x - template
+        return Deformed(x, d, lambda: self._price(template, d))
+
+    def _price(self, template: Tensor, d: Tensor) -> Price:
         near = nearest_points(template, self.neighbors)  # (B, N, k)
         rows = torch.arange(len(d), device=d.device)[:, None, None]
         apart = soft_length(d[:, :, None] - d[rows, near])  # (B, N, k)
-        penalties = {
-            "smoothness": self.smoothness * apart.mean(2).sum(1).mean(),
-            "bias": self.bias * d.mean(0).square().sum(),
-        }
-        return Deformed(x, d, penalties)
+        smooth = self.smoothness * apart.mean(2).sum(1).mean()
+        return Price({"smoothness": smooth}, {"bias": self.bias**0.5 * d.mean(0).flatten()})
 
 
 def nearest_points(x: Tensor, k: int) -> Tensor:

@@ -63,7 +63,7 @@ class FoldingDecoder(Decoder):
 
     def steer(self, points: Tensor, z: Tensor) -> Tensor:
         """Give what the network makes of any points (B, N, 3) in the template's place: (B, N, 3 + extra_channels)."""
-        return self._steered(_encode(points, self.frequencies), z)
+        return self._steered(_encode(points, self.frequencies).to(z), z)  # half precision in the weights alone
 
     def _steered(self, encoded: Tensor, z: Tensor) -> Tensor:
         scale, shift = self.code(z).unflatten(1, (self.depth, 2, 1, self.width)).unbind(2)  # (B, depth, 1, width)

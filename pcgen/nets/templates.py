@@ -5,7 +5,7 @@ Reference: Z. Shu et al., "Deforming Autoencoders", ECCV 2018, https://arxiv.org
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,7 +19,30 @@ from pcgen.nets.initialization import zero_output
 from pcgen.recipe import Recorded
 
 ONE = math.log(math.e - 1)  # softplus(ONE) = 1
+VARIATION = 0.3
 SMALLEST = 1e-3  # lengths below it count by their squares
+
+
+class Price(NamedTuple):
+    """What something costs a batch, weighted.
+
+    Attributes:
+        costs: Means over the data, scalars by name.
+        centers: Means over the data, vectors (D,) by name, that shall be 0: they cost their squared length, which is no
+            mean over the data, so that an evaluation gathers the vectors.
+    """
+
+    costs: dict[str, Tensor]
+    centers: dict[str, Tensor]
+
+    def penalties(self) -> dict[str, Tensor]:
+        """Give all costs, scalars by name."""
+        return self.costs | {name: center.square().sum() for name, center in self.centers.items()}
+
+
+def nothing() -> Price:
+    """Cost nothing."""
+    return Price({}, {})
 
 
 class Painted(NamedTuple):
@@ -28,12 +51,12 @@ class Painted(NamedTuple):
     Attributes:
         template: Images (B, C, H, W) or clouds (B, N, 3) in the canonical frame.
         layers: What it is the product of, by name; {} for a template of one piece.
-        penalties: What it costs by name, weighted scalars: sums over pixels, means over the batch.
+        price: Computes what it costs, for those who ask; sums over pixels or points.
     """
 
     template: Tensor
     layers: dict[str, Tensor]
-    penalties: dict[str, Tensor]
+    price: Callable[[], Price] = nothing
 
 
 class Template(Recorded, nn.Module):
@@ -43,12 +66,18 @@ class Template(Recorded, nn.Module):
         inputs: Length of the code that each part is decoded from, by name: one's own code and, of a class-aware model,
             that of the class after it.
         sample_shape: (N, 3) or (C, H, W).
-        terms: Names of the penalties.
+        terms: Names of what it costs.
+        centers: Lengths of the vectors among them, by name.
     """
 
     inputs: dict[str, int]
     sample_shape: tuple[int, ...]
     terms: tuple[str, ...] = ()
+    centers: dict[str, int]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.centers = {}
 
     @abstractmethod
     def forward(self, codes: Mapping[str, Tensor], num: int) -> Painted:
@@ -66,17 +95,22 @@ class DecodedTemplate(Template):
 
     Args:
         decoder: Codes to images, or to clouds.
-        variation: Weight of what parts a cloud's template from the learned one; without effect on images.
+        variation: Weight of what parts a cloud's template from the learned one, 0.3 by default; for images None.
     """
 
-    def __init__(self, decoder: Decoder, variation: float = 0.3) -> None:
+    def __init__(self, decoder: Decoder, variation: float | None = None) -> None:
         super().__init__()
         if decoder.extra_channels:
             raise ConfigurationError(
                 f"the decoder has extra_channels {decoder.extra_channels}; a template has none, give 0"
             )
-        self.variation = check_weight(variation=variation)
         clouds = len(decoder.sample_shape) == 2
+        if variation is not None and not clouds:
+            raise ConfigurationError(
+                f"variation is {variation}, and the decoder makes images {decoder.sample_shape}: it is for clouds, "
+                "leave it out"
+            )
+        self.variation = check_weight(variation=VARIATION if variation is None else variation)
         self.decoder = zero_output(decoder) if clouds else decoder
         self.base = nn.Parameter(ball_points(decoder.sample_shape[0]) / 2) if clouds else None
         self.terms = ("variation",) if clouds else ()
@@ -87,9 +121,11 @@ class DecodedTemplate(Template):
         """Give σ(D(z)), or T₀ + D(z) of clouds."""
         made = wide(self.decoder(codes["appearance"]))
         if self.base is None:
-            return Painted(made.sigmoid(), {}, {})
-        cost = self.variation * soft_length(made).sum() / max(len(made), 1)
-        return Painted(self.base + made, {}, {"variation": cost})
+            return Painted(made.sigmoid(), {})
+        return Painted(self.base + made, {}, lambda: Price({"variation": self._cost(made)}, {}))
+
+    def _cost(self, made: Tensor) -> Tensor:
+        return self.variation * soft_length(made).sum() / max(len(made), 1)
 
 
 class LearnedTemplate(Template):
@@ -116,7 +152,7 @@ class LearnedTemplate(Template):
     def forward(self, codes: Mapping[str, Tensor], num: int) -> Painted:  # noqa: ARG002 -- there are none
         """Give the template, once for each datum."""
         one = self.learned.sigmoid() if self.learned.ndim == 3 else self.learned
-        return Painted(one.expand(num, *one.shape), {}, {})
+        return Painted(one.expand(num, *one.shape), {})
 
 
 class IntrinsicTemplate(Template):
@@ -146,18 +182,20 @@ class IntrinsicTemplate(Template):
         self.albedo, self.shading = albedo, zero_output(shading)
         self.smoothness, self.bias = check_weight(smoothness=smoothness), check_weight(bias=bias)
         self.inputs = {"albedo": albedo.latent_dim, "shading": shading.latent_dim}
+        self.centers = {"shading_bias": math.prod(shading.sample_shape)}
         self.sample_shape = albedo.sample_shape
 
     def forward(self, codes: Mapping[str, Tensor], num: int) -> Painted:  # noqa: ARG002 -- known by the codes
         """Give A(z_albedo) ⊙ S(z_shading)."""
         albedo = wide(self.albedo(codes["albedo"])).sigmoid()
         shading = F.softplus(wide(self.shading(codes["shading"])) + ONE)
+        return Painted(albedo * shading, {"albedo": albedo, "shading": shading}, lambda: self._price(shading))
+
+    def _price(self, shading: Tensor) -> Price:
         slopes = shading.diff(dim=2).square().sum() + shading.diff(dim=3).square().sum()
-        penalties = {
-            "shading_smoothness": self.smoothness * slopes / max(len(shading), 1),
-            "shading_bias": self.bias * (shading.mean(0) - 1).square().sum(),
-        }
-        return Painted(albedo * shading, {"albedo": albedo, "shading": shading}, penalties)
+        smooth = self.smoothness * slopes / max(len(shading), 1)
+        center = self.bias**0.5 * (shading.mean(0) - 1).flatten()
+        return Price({"shading_smoothness": smooth}, {"shading_bias": center})
 
 
 def soft_length(x: Tensor) -> Tensor:

@@ -105,15 +105,39 @@ def test_the_loss_is_the_reconstruction_and_what_template_and_deformation_cost(n
     else:
         distance = sum((p - q) ** 2 for p, q in zip(deformed.x.flatten().tolist(), x.flatten().tolist(), strict=True))
         distance = torch.tensor(distance / len(x), dtype=torch.float64)
-    penalties = deformed.penalties | painted.penalties
+    penalties = deformed.price().penalties() | painted.price().penalties()
     assert {"smoothness", "bias"} <= set(penalties)
     torch.testing.assert_close(terms["reconstruction"], distance)
     for term, value in penalties.items():
         torch.testing.assert_close(terms[term], value)
     torch.testing.assert_close(terms["loss"], distance + sum(penalties.values()))
-    assert set(terms) == {*model.TERMS, "codes"}
+    vectors = {f"mean/{center}" for center in model.decoder.centers}
+    assert set(terms) == {*model.TERMS, "codes", *vectors}
+    for name_, length in model.decoder.centers.items():
+        assert terms[f"mean/{name_}"].shape == (length,)
+        torch.testing.assert_close(terms[f"mean/{name_}"].square().sum(), terms[name_])
     assert ("loss", "reconstruction", *model.decoder.deformation.terms, *model.decoder.template.terms) == model.TERMS
     assert torch.equal(terms["codes"], z)
+
+
+@every
+def test_an_evaluation_is_the_same_for_batches_of_any_size(name):
+    model = build(name).eval()
+    x = torch.cat([data(name)] * 2)[:7]
+
+    def evaluated(*sizes):
+        with torch.no_grad():
+            for part in x.split(sizes):
+                model.gather(model.terms(part), len(part))
+        return model.means()
+
+    whole, parts = evaluated(7), evaluated(1, 2, 4)
+    assert whole.keys() == parts.keys() == set(model.TERMS)
+    for term, value in whole.items():
+        torch.testing.assert_close(parts[term], value, rtol=1e-4, atol=1e-4)
+    again = model.terms(x)
+    for term, value in whole.items():
+        torch.testing.assert_close(again[term], value, rtol=1e-4, atol=1e-4)
 
 
 def test_another_distance_is_used_as_it_is_given():
@@ -140,7 +164,7 @@ def test_gradients_reach_every_weight(name, class_aware):
     "loss", [BernoulliReconstruction(), SquaredErrorReconstruction(sigmoid=True), GaussianReconstruction(sigmoid=True)]
 )
 def test_a_loss_of_logits_is_refused_for_images_that_are_sigmoids_already(loss):
-    with pytest.raises(ConfigurationError, match=r"takes logits, .* already: take SquaredErrorReconstruction"):
+    with pytest.raises(ConfigurationError, match=r"takes logits, .* no logits: take SquaredErrorReconstruction"):
         build("decoded", reconstruction=loss)
 
 
@@ -339,8 +363,10 @@ def test_labels_must_be_there_and_fit():
     model, x = build("decoded", class_aware=True), data("decoded")
     with pytest.raises(DataError, match="ClassAwareDeformingAutoencoder learns from labels, and these data have none"):
         model.batch_terms(Batch(x))
-    with pytest.raises(DataError, match="label 5 and the model's num_classes is 5"):
+    with pytest.raises(DataError, match="label 5, and the model's num_classes is 5"):
         model.batch_terms(Batch(x, torch.arange(6)))
+    with pytest.raises(DataError, match="label -1, and the model's num_classes is 5"):
+        model.batch_terms(Batch(x, torch.tensor([0, 1, -1, 2, 3, 4])))
 
 
 @pytest.mark.parametrize(("argument", "value"), [("num_classes", 1), ("class_dim", 0), ("class_weight", -1.0)])
@@ -368,6 +394,8 @@ def test_training_logs_every_term_and_the_accuracy(fit):
         assert logged["loss"] == pytest.approx(parts, rel=1e-5)
         assert 0 <= logged["accuracy"] <= 1
     assert {"smoothness", "bias", "variation", "cross_entropy", "accuracy"} <= set(model.TERMS)
+    right = model.confusion.diag().sum() / model.confusion.sum()
+    assert right.item() == pytest.approx(runner.callback_metrics["val/accuracy"].item())
 
 
 def test_another_number_of_classes_than_the_datas_is_refused(fit):
@@ -466,3 +494,14 @@ def test_half_precision_stays_finite_and_near_single(name, class_aware):
     assert all(torch.isfinite(value).all() for value in (*half.values(), *made[:3], *made.layers.values()))
     assert made.deformation.dtype == made.template.dtype == half["loss"].dtype == torch.float32
     torch.testing.assert_close(half["loss"], whole["loss"], rtol=0.05, atol=0)
+
+
+@every
+def test_weights_of_half_precision_decompose_as_whole_ones(name):
+    model = build(name)
+    whole = model.decompose(model.encode(data(name)))
+    model = model.bfloat16()
+    half = model.decompose(model.encode(data(name).bfloat16()))
+    for made, exact in zip(half[:3], whole[:3], strict=True):
+        assert made.dtype == torch.float32
+        torch.testing.assert_close(made, exact, atol=0.05, rtol=0.05)

@@ -58,7 +58,7 @@ def test_the_first_deformation_leaves_every_template_alone(kind):
     z, template = given(kind, dtype=torch.float32)
     made = kind()(z, template)
     torch.testing.assert_close(made.x, template, atol=1e-6, rtol=0)
-    assert all(abs(value.item()) < 1e-5 for value in made.penalties.values())
+    assert all(abs(value.item()) < 1e-5 for value in made.price().penalties().values())
     rest = identity_grid(H, W) if kind is grid_deformation else torch.zeros(30, 3)
     torch.testing.assert_close(made.deformation, rest.expand(3, *rest.shape), atol=1e-6, rtol=0)
 
@@ -71,9 +71,9 @@ def test_no_datum_sees_another_and_their_order_is_without_effect(kind):
     made, mixed = deformation(z, template), deformation(z[order], template[order])
     torch.testing.assert_close(mixed.x, made.x[order])
     torch.testing.assert_close(mixed.deformation, made.deformation[order])
-    assert tuple(made.penalties) == deformation.terms
-    for name, value in made.penalties.items():
-        torch.testing.assert_close(mixed.penalties[name], value)
+    assert tuple(made.price().penalties()) == deformation.terms
+    for name, value in made.price().penalties().items():
+        torch.testing.assert_close(mixed.price().penalties()[name], value)
     alone = deformation(z[2:3], template[2:3])
     torch.testing.assert_close(alone.x[0], made.x[2])
 
@@ -83,7 +83,7 @@ def test_gradients_reach_every_weight_code_and_template(kind):
     deformation = stirred(kind().double(), 0.1)
     z, template = (tensor.requires_grad_() for tensor in given(kind))
     made = deformation(z, template)
-    ((made.x * torch.randn_like(made.x)).sum() + sum(made.penalties.values())).backward()
+    ((made.x * torch.randn_like(made.x)).sum() + sum(made.price().penalties().values())).backward()
     for tensor in (*deformation.parameters(), z, template):
         assert torch.isfinite(tensor.grad).all()
         assert tensor.grad.any()
@@ -94,7 +94,7 @@ def test_the_first_step_has_finite_gradients_that_reach_the_last_layer(kind):
     deformation = kind()
     z, template = given(kind, dtype=torch.float32)
     made = deformation(z, template)
-    (made.x.square().sum() + sum(made.penalties.values())).backward()
+    (made.x.square().sum() + sum(made.price().penalties().values())).backward()
     grads = [p.grad for p in deformation.parameters()]
     assert all(torch.isfinite(g).all() for g in grads)
     assert sum(bool(g.any()) for g in grads) >= 2
@@ -106,8 +106,8 @@ def test_weights_scale_their_penalties_and_nothing_else(kind):
     z, template = given(kind)
     a, b = plain(z, template), weighted(z, template)
     assert torch.equal(a.x, b.x)
-    torch.testing.assert_close(b.penalties["smoothness"], 3 * a.penalties["smoothness"])
-    assert b.penalties["bias"] == 0
+    torch.testing.assert_close(b.price().penalties()["smoothness"], 3 * a.price().penalties()["smoothness"])
+    assert b.price().penalties()["bias"] == 0
     for name in ("smoothness", "bias"):
         with pytest.raises(ConfigurationError, match=f"{name} is -1"):
             kind(**{name: -1.0})
@@ -139,8 +139,8 @@ def test_the_warp_is_the_sum_of_softplus_increments_under_an_affine_map(affine):
     residual = local - np.array(rest)
     variation = np.abs(np.diff(residual, axis=1)).sum() + np.abs(np.diff(residual, axis=2)).sum()
     bias = np.square(residual.mean(0)).sum() + H * W * np.square(change.mean(0)).sum()
-    assert made.penalties["smoothness"].item() == pytest.approx(0.7 * variation / 3, rel=1e-10)
-    assert made.penalties["bias"].item() == pytest.approx(0.4 * bias, rel=1e-10)
+    assert made.price().penalties()["smoothness"].item() == pytest.approx(0.7 * variation / 3, rel=1e-10)
+    assert made.price().penalties()["bias"].item() == pytest.approx(0.4 * bias, rel=1e-10)
     looked_up = torch.nn.functional.grid_sample(
         template, torch.from_numpy(grid), padding_mode="border", align_corners=True
     )
@@ -208,8 +208,8 @@ def test_points_follow_the_field_in_steps_and_pay_for_parting_from_neighbours(st
             apart = [soft([p - q for p, q in zip(d[b][i], d[b][j], strict=True)]) for j in near[i]]
             smoothness += 0.7 * sum(apart) / 5 / 3
     mean = np.mean(d, axis=0)
-    assert made.penalties["smoothness"].item() == pytest.approx(smoothness, rel=1e-10)
-    assert made.penalties["bias"].item() == pytest.approx(0.4 * np.square(mean).sum(), rel=1e-10)
+    assert made.price().penalties()["smoothness"].item() == pytest.approx(smoothness, rel=1e-10)
+    assert made.price().penalties()["bias"].item() == pytest.approx(0.4 * np.square(mean).sum(), rel=1e-10)
 
 
 def test_several_steps_are_not_one():
@@ -223,8 +223,8 @@ def test_moving_all_points_alike_costs_no_smoothness():
     with torch.no_grad():
         deformation.field.out.bias.copy_(torch.tensor([0.3, -0.2, 0.5]))
     made = deformation(*given(point_deformation))
-    assert abs(made.penalties["smoothness"].item()) < 1e-12
-    assert made.penalties["bias"].item() == pytest.approx(30 * (0.09 + 0.04 + 0.25), rel=1e-6)
+    assert abs(made.price().penalties()["smoothness"].item()) < 1e-12
+    assert made.price().penalties()["bias"].item() == pytest.approx(30 * (0.09 + 0.04 + 0.25), rel=1e-6)
 
 
 @pytest.mark.parametrize("N", [20, 300])
@@ -252,7 +252,7 @@ def test_one_template_for_all_is_as_good_as_copies_of_it():
     a, b = deformation(z, one), deformation(z, copies)
     torch.testing.assert_close(a.x, b.x)
     for name in deformation.terms:
-        torch.testing.assert_close(a.penalties[name], b.penalties[name])
+        torch.testing.assert_close(a.price().penalties()[name], b.price().penalties()[name])
 
 
 def test_a_point_deformation_is_for_clouds_of_more_points_than_neighbours():

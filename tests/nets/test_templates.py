@@ -70,14 +70,14 @@ def test_a_decoded_cloud_begins_as_the_learned_one_for_every_code(decoder):
     template = DecodedTemplate(decoder)
     made = template(codes(template, dtype=torch.float32), 7)
     assert torch.equal(made.template, (ball_points(20) / 2).expand(7, -1, -1))
-    assert abs(made.penalties["variation"].item()) < 1e-5
+    assert abs(made.price().penalties()["variation"].item()) < 1e-5
     assert made.layers == {}
 
 
 def test_a_learned_cloud_begins_in_a_ball_and_an_image_as_grey():
     cloud = LearnedTemplate((20, 3))({}, 4)
     assert torch.equal(cloud.template, (ball_points(20) / 2).expand(4, -1, -1))
-    assert cloud.penalties == cloud.layers == {}
+    assert cloud.price().penalties() == cloud.layers == {}
     assert torch.equal(LearnedTemplate(SHAPE)({}, 4).template, torch.full((4, *SHAPE), 0.5))
 
 
@@ -87,8 +87,8 @@ def test_shading_begins_as_one_in_any_precision(dtype):
     with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
         made = template(codes(template, dtype=torch.float32), 7)
     torch.testing.assert_close(made.layers["shading"], torch.ones(7, 1, *SHAPE[1:]), atol=1e-6, rtol=0)
-    assert made.penalties["shading_smoothness"] == 0
-    assert made.penalties["shading_bias"] < 1e-10
+    assert made.price().penalties()["shading_smoothness"] == 0
+    assert made.price().penalties()["shading_bias"] < 1e-10
     assert made.template.dtype == torch.float32
 
 
@@ -100,7 +100,7 @@ def test_an_image_is_the_sigmoid_of_what_the_decoder_gives():
     z = codes(template)
     made = template(z, 7)
     torch.testing.assert_close(made.template, 1 / (1 + (-template.decoder(z["appearance"])).exp()))
-    assert made.penalties == made.layers == {}
+    assert made.price().penalties() == made.layers == {}
     assert template.terms == ()
 
 
@@ -111,9 +111,10 @@ def test_what_parts_a_cloud_from_the_learned_one_costs_its_length():
     moved = template.decoder(z["appearance"])
     torch.testing.assert_close(made.template, template.base + moved)
     lengths = sum(math.dist((0, 0, 0), point) for point in moved.flatten(0, 1).tolist())
-    assert made.penalties["variation"].item() == pytest.approx(0.7 * lengths / 7, abs=0.7 * 20 * 1e-3)  # rounded at 0
+    cost = made.price().penalties()["variation"].item()
+    assert cost == pytest.approx(0.7 * lengths / 7, abs=0.7 * 20 * 1e-3)  # rounded at 0
     exact = sum(math.sqrt(sum(c * c for c in point) + 1e-6) - 1e-3 for point in moved.flatten(0, 1).tolist())
-    assert made.penalties["variation"].item() == pytest.approx(0.7 * exact / 7, rel=1e-12)
+    assert cost == pytest.approx(0.7 * exact / 7, rel=1e-12)
 
 
 def test_an_intrinsic_template_is_albedo_times_shading_and_pays_for_slopes_and_brightness():
@@ -130,8 +131,9 @@ def test_an_intrinsic_template_is_albedo_times_shading_and_pays_for_slopes_and_b
     slopes = sum((image[i + 1][j] - image[i][j]) ** 2 for image in S for i in range(H - 1) for j in range(W))
     slopes += sum((image[i][j + 1] - image[i][j]) ** 2 for image in S for i in range(H) for j in range(W - 1))
     mean = [sum(image[i][j] for image in S) / 7 for i in range(H) for j in range(W)]
-    assert made.penalties["shading_smoothness"].item() == pytest.approx(0.4 * slopes / 7, rel=1e-12)
-    assert made.penalties["shading_bias"].item() == pytest.approx(0.9 * sum((m - 1) ** 2 for m in mean), rel=1e-12)
+    found = made.price().penalties()
+    assert found["shading_smoothness"].item() == pytest.approx(0.4 * slopes / 7, rel=1e-12)
+    assert found["shading_bias"].item() == pytest.approx(0.9 * sum((m - 1) ** 2 for m in mean), rel=1e-12)
 
 
 def test_albedo_and_shading_each_see_their_own_code():
@@ -151,9 +153,9 @@ def test_templates_do_not_see_their_batch_and_say_what_they_are(name):
     made, mixed = template(z, 7), template({k: v[order] for k, v in z.items()}, 7)
     torch.testing.assert_close(mixed.template, made.template[order])
     assert made.template.shape == (7, *template.sample_shape)
-    assert tuple(made.penalties) == template.terms
-    for term, value in made.penalties.items():
-        torch.testing.assert_close(mixed.penalties[term], value)
+    assert tuple(made.price().penalties()) == template.terms
+    for term, value in made.price().penalties().items():
+        torch.testing.assert_close(mixed.price().penalties()[term], value)
         assert value.shape == ()
 
 
@@ -163,7 +165,7 @@ def test_gradients_reach_every_weight_and_code(name):
     z = {k: v.requires_grad_() for k, v in codes(template).items()}
     made = template(z, 7)
     pull = torch.randn_like(made.template)
-    ((made.template * pull).sum() + sum(made.penalties.values())).backward()
+    ((made.template * pull).sum() + sum(made.price().penalties().values())).backward()
     for tensor in (*template.parameters(), *z.values()):
         assert torch.isfinite(tensor.grad).all()
         assert tensor.grad.any()
@@ -173,7 +175,7 @@ def test_gradients_reach_every_weight_and_code(name):
 def test_penalties_have_gradients_where_they_begin(name):
     """A root has no slope at 0, where every training begins."""
     template = EVERY[name]().double()
-    sum(template(codes(template), 7).penalties.values()).backward()
+    sum(template(codes(template), 7).price().penalties().values()).backward()
     grads = [parameter.grad for parameter in template.parameters() if parameter.grad is not None]
     assert grads
     assert all(torch.isfinite(grad).all() for grad in grads)
@@ -182,11 +184,11 @@ def test_penalties_have_gradients_where_they_begin(name):
 def test_half_precision_sums_as_single():
     template = stirred(cloud_template())
     z = codes(template, dtype=torch.float32)
-    whole = template(z, 7).penalties["variation"]
+    whole = template(z, 7).price().penalties()["variation"]
     with torch.autocast("cpu", torch.bfloat16):
         made = template(z, 7)
-    assert made.penalties["variation"].dtype == made.template.dtype == torch.float32
-    torch.testing.assert_close(made.penalties["variation"], whole, rtol=0.01, atol=0)
+    assert made.price().penalties()["variation"].dtype == made.template.dtype == torch.float32
+    torch.testing.assert_close(made.price().penalties()["variation"], whole, rtol=0.01, atol=0)
 
 
 # ── what is refused ───────────────────────────────────────────────────────────────────────────────────────────────────
