@@ -126,8 +126,9 @@ def _picture(
     if arguments.kind is not None:
         before = data.x[sets[arguments.kind][:EXAMPLES]].numpy()
         examples = np.stack([before, found[arguments.kind].aligned[:EXAMPLES].numpy()])
-    place = data.place if arguments.kind is None else f"class {arguments.kind} of {data.place}"
-    heading = f"{place}, brought to the mean deformation" + (" of each class" if len(sets) > 1 else "")
+    heading = f"{results.place_of(data, arguments.kind)}, brought to the mean deformation" + (
+        " of each class" if len(sets) > 1 else ""
+    )
     return draw_alignment(
         means, variances, labels=list(sets), kinds=list(KINDS.values()), examples=examples, heading=heading
     )

@@ -102,7 +102,7 @@ def _draw(
     from pcgen.viz import draw_correspondence, draw_decompositions, save_png
 
     x, template, up = found.x.numpy(), found.template.numpy(), results.up_axis(model)
-    place = data.place if arguments.kind is None else f"class {arguments.kind} of {data.place}"
+    place = results.place_of(data, arguments.kind)
     if arguments.png is not None:
         layers = {name: layer.numpy() for name, layer in found.layers.items()}
         image = draw_decompositions(

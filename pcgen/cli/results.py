@@ -17,6 +17,7 @@ from pcgen.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from pcgen.base import GenerativeModel
+    from pcgen.cli.modeldata import ModelData
 
 
 def check_kind(model: "GenerativeModel", arguments: argparse.Namespace) -> None:
@@ -74,6 +75,11 @@ def write_picture(arguments: argparse.Namespace, image: NDArray[np.uint8]) -> No
 
     save_png(arguments.png, image)
     say(f"picture: {shown(arguments.png)}")
+
+
+def place_of(data: "ModelData", kind: str | None) -> str:
+    """Say which data they are, or which class of them, for captions."""
+    return data.place if kind is None else f"class {kind} of {data.place}"
 
 
 def up_axis(model: "GenerativeModel") -> int:

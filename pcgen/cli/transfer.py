@@ -10,14 +10,18 @@ point of the other clouds takes the part of the nearest point of its own reconst
 points that got their true part, beside the most frequent part everywhere and the labels of the nearest labelled cloud.
 Any model that decodes its points in an order of its own may be tried.
 
-The .npz of --out holds the places (B, L, 2) and those in the template, or the parts (B, N) and the votes, and names.
+Data of the training split that were labelled or marked are left out of what is found and measured.
+
+The .npz of --out holds the places (B, L, 2) and those in the template, or the points (B, N, 3) in the file's units,
+their parts (B, N) and the votes, and names. Clouds of more points than the model's have as many drawn of them.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from pcgen.cli import common
+from pcgen.cli import common, results
 from pcgen.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -45,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--marks", metavar="X,Y;…", help='places instead of the known landmarks, such as --marks="-0.1,0.2;0.3,0.4"'
     )
     parser.add_argument("--class", dest="kind", metavar="NAME", help="this class alone, the labelled ones too")
-    parser.add_argument("-n", type=int, help="only the first n (default: all)")
+    parser.add_argument("-n", type=int, help="only the first n of those that are not labelled (default: all)")
     parser.add_argument("--out", type=Path, help="write what was found as .npz")
     parser.add_argument("--png", type=Path, help=f"draw the first {DRAWN}")
     parser.add_argument("--json", type=Path, help="write the scores; - writes them to standard output, not the table")
@@ -90,31 +94,71 @@ def _check(arguments: argparse.Namespace) -> None:
     common.check_writable("--json", arguments.json)
 
 
-def chosen(data: "ModelData", arguments: argparse.Namespace) -> "Tensor":
-    """Give the rows of the data that marks or labels are carried to."""
+class Labelled(NamedTuple):
+    """What all is known of: the first K of the training split, or of one class of it.
+
+    Attributes:
+        x: Data (K, …).
+        truth: What is known of them, (K, …).
+        rows: Of the training split (K,).
+    """
+
+    x: "Tensor"
+    truth: "Tensor"
+    rows: "Tensor"
+
+    def rows_in(self, data: "ModelData", arguments: argparse.Namespace) -> list[int]:
+        """Give their rows in the data that something is carried to: none where that is another split, or a file."""
+        return self.rows.tolist() if arguments.data is None and data.split == "train" else []
+
+
+def chosen(data: "ModelData", arguments: argparse.Namespace, known: Sequence[int] = ()) -> "Tensor":
+    """Give the rows of the data that marks or labels are carried to: all but the known ones.
+
+    Raises:
+        ConfigurationError: If none is left.
+    """
     import torch
 
     rows = torch.arange(len(data.x)) if arguments.kind is None else torch.from_numpy(data.of_class(arguments.kind))
-    return rows[: arguments.n]
+    others = rows[~torch.isin(rows, torch.tensor(known, dtype=rows.dtype))]
+    if not len(others):
+        given = f"--source {arguments.source}" if arguments.source is not None else f"--labelled {len(known)}"
+        raise ConfigurationError(f"{given}: no others are left of {results.place_of(data, arguments.kind)}")
+    if known and arguments.source is None:
+        common.say(f"left out, for they are labelled: {len(rows) - len(others)} of {data.place}")
+    return others[: arguments.n]
 
 
-def labelled(datamodule: "DataModule", truth: str, arguments: argparse.Namespace) -> "tuple[Tensor, Tensor]":
+def check_asked(why: str, what: str, arguments: argparse.Namespace) -> None:
+    """Refuse to measure what has no truth, and to work for nothing.
+
+    Raises:
+        ConfigurationError: If scores are asked for, or neither a file nor a picture.
+    """
+    if arguments.json is not None:
+        raise ConfigurationError(f"--json {arguments.json}: {why}, so there is nothing to measure: leave it out")
+    if arguments.out is None and arguments.png is None:
+        raise ConfigurationError(
+            f"{why}, so there is nothing to measure: give --out FILE.npz for the {what}, or --png FILE for a picture"
+        )
+
+
+def labelled(datamodule: "DataModule", truth: str, arguments: argparse.Namespace) -> Labelled:
     """Give the first labelled data of the training split, and what is known of them by this name.
 
     Raises:
         ConfigurationError: If none is of the class that was asked for.
     """
+    import torch
+
     K = LABELLED if arguments.labelled is None else arguments.labelled
     if arguments.kind is None:
-        return datamodule.take("train", K).x, datamodule.truth("train", K)[truth]
+        x = datamodule.take("train", K).x
+        return Labelled(x, datamodule.truth("train", K)[truth], torch.arange(len(x)))
     batch, names = datamodule.take("train"), datamodule.class_names
     if batch.label is None or arguments.kind not in names:
         known = ", ".join(names) or "none"
         raise ConfigurationError(f"--class {arguments.kind}: the classes of the labelled training data are {known}")
     rows = (batch.label == names.index(arguments.kind)).nonzero()[:K, 0]
-    return batch.x[rows], datamodule.truth("train")[truth][rows]
-
-
-def place_of(data: "ModelData", arguments: argparse.Namespace) -> str:
-    """Say which data they are, for captions."""
-    return data.place if arguments.kind is None else f"{arguments.kind}s of {data.place}"
+    return Labelled(batch.x[rows], datamodule.truth("train")[truth][rows], rows)

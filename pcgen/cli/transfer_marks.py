@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcgen.cli import common, results
-from pcgen.cli.transfer import DRAWN, chosen, labelled, place_of
-from pcgen.errors import ConfigurationError
+from pcgen.cli.transfer import DRAWN, check_asked, chosen, labelled
+from pcgen.errors import ConfigurationError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,12 +26,14 @@ class Marks:
         rest: Where they are if no warp moves them (L, 2): the mean over the images that were marked, or the template.
         source: In words.
         row: Of the one image that was marked, in the data; None for others.
+        known: Rows of the data that were marked, to which nothing is carried.
     """
 
     template: "Tensor"
     rest: "Tensor"
     source: str
     row: int | None = None
+    known: tuple[int, ...] = ()
 
 
 def transfer(model: "GenerativeModel", arguments: argparse.Namespace) -> None:
@@ -40,25 +42,19 @@ def transfer(model: "GenerativeModel", arguments: argparse.Namespace) -> None:
     from pcgen.latents import place_landmarks
 
     data = model_data(model, arguments)
-    true, rows = _true(model, data, arguments), chosen(data, arguments)
+    true = _true(model, data, arguments)
     marks = _marks(model, data, true, arguments)
-    rows = rows[rows != (-1 if marks.row is None else marks.row)]
-    if not len(rows):
-        raise ConfigurationError(f"--source {arguments.source} is the only image: marks are found in others")
+    rows = chosen(data, arguments, marks.known)
     if arguments.marks is not None or true is None:
         true = None  # of these marks nobody knows it
-        if arguments.out is None and arguments.png is None:
-            raise ConfigurationError(
-                "where these marks truly lie is not known, so there is nothing to measure: give --out FILE.npz for the "
-                "places, or --png FILE for a picture"
-            )
+        check_asked("where these marks truly lie is not known", "places", arguments)
     places = place_landmarks(model, marks.template, data.x[rows])  # (B, L, 2)
     if true is not None:
         _show(_scores(data, places, true[rows], marks), data, marks, arguments)
     if arguments.out is not None:
         _write(arguments.out, [data.name[row] for row in rows.tolist()], places, marks)
     if arguments.png is not None:
-        image = _picture(model, data, rows, places, true, marks, place_of(data, arguments))
+        image = _picture(model, data, rows, places, true, marks, results.place_of(data, arguments.kind))
         results.write_picture(arguments, image)
 
 
@@ -81,12 +77,26 @@ def _marks(model: "GenerativeModel", data: "ModelData", true: "Tensor | None", a
         return _of_source(model, data, true, given, arguments)
     if given is not None:
         return Marks(given, given, "marked in the template")
-    if true is None:
+    if not _knows_landmarks(model, arguments):
         raise ConfigurationError(
-            f'no landmarks are known of {data.source}: mark some in the template, --marks "0.1,-0.2;0.3,0.4", or in an '
-            "image, --source ROW"
+            f"no landmarks are known of {data.source}, nor of the training data: mark some in the template, "
+            '--marks "0.1,-0.2;0.3,0.4", or in an image, --source ROW --marks …'
         )
-    return _of_labelled(model, arguments)
+    return _of_labelled(model, data, arguments)
+
+
+def _knows_landmarks(model: "GenerativeModel", arguments: argparse.Namespace) -> bool:
+    """Say whether landmarks of the training images are known, as the images of a file may be found without them."""
+    from pcgen.cli.modeldata import datamodule_of
+
+    if model.data_info is None:
+        return False
+    try:
+        return "landmarks" in datamodule_of(model, trust=arguments.trust).truth("train", 1)
+    except DataError:
+        if arguments.data is None:
+            raise
+        return False  # its files are not here
 
 
 def _of_source(
@@ -103,16 +113,17 @@ def _of_source(
         raise ConfigurationError(f'no landmarks are known of {data.source}: name them, --marks "0.1,-0.2;0.3,0.4"')
     landmarks = given if given is not None else true[row]  # type: ignore[index]  # one of them is there
     template = mark_template(model, data.x[row][None], landmarks[None])
-    return Marks(template, landmarks, f"marked in {data.name[row]}", row)
+    return Marks(template, landmarks, f"marked in {data.name[row]}", row, (row,))
 
 
-def _of_labelled(model: "GenerativeModel", arguments: argparse.Namespace) -> Marks:
+def _of_labelled(model: "GenerativeModel", data: "ModelData", arguments: argparse.Namespace) -> Marks:
     from pcgen.cli.modeldata import datamodule_of
     from pcgen.latents import mark_template
 
-    x, landmarks = labelled(datamodule_of(model, trust=arguments.trust), "landmarks", arguments)
-    where = f"marked in {common.count(len(x), 'training image')}"
-    return Marks(mark_template(model, x, landmarks), landmarks.mean(0), where)
+    given = labelled(datamodule_of(model, trust=arguments.trust), "landmarks", arguments)
+    where = f"marked in {common.count(len(given.x), 'training image')}"
+    template, rest = mark_template(model, given.x, given.truth), given.truth.mean(0)
+    return Marks(template, rest, where, known=tuple(given.rows_in(data, arguments)))
 
 
 def _read_marks(text: str) -> "Tensor":
@@ -169,7 +180,9 @@ def _show(scores: dict[str, Any], data: "ModelData", marks: Marks, arguments: ar
     from rich.table import Table
 
     what = f"{common.count(scores['num_landmarks'], 'landmark')} of {common.count(scores['num_images'], 'image')}"
-    table = Table(title=escape(f"{what}, {place_of(data, arguments)}, {marks.source}"), title_justify="left")
+    table = Table(
+        title=escape(f"{what}, {results.place_of(data, arguments.kind)}, {marks.source}"), title_justify="left"
+    )
     for head in ("error in pixels", "mean", "median", "worst landmark"):
         table.add_column(head, justify="left" if head == "error in pixels" else "right")
     for way, name in (("transferred", "by the template"), ("identity", "left where they are")):

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pcgen.cli import common, results
-from pcgen.cli.transfer import DRAWN, chosen, labelled, place_of
+from pcgen.cli.transfer import DRAWN, check_asked, chosen, labelled
 from pcgen.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from pcgen.base import DataModule, GenerativeModel
@@ -27,13 +29,12 @@ def transfer(model: "GenerativeModel", arguments: argparse.Namespace) -> None:
     from pcgen.latents import label_template, transfer_labels
 
     data = model_data(model, arguments)
-    datamodule, rows = _datamodule(model, arguments), chosen(data, arguments)
-    if arguments.data is not None and arguments.out is None and arguments.png is None:
-        raise ConfigurationError(
-            f"the true parts of {data.source} are not known, so there is nothing to measure: give --out FILE.npz for "
-            "the parts, or --png FILE for a picture"
-        )
-    x, (known, labels) = data.x[rows], labelled(datamodule, "part", arguments)
+    datamodule = _datamodule(model, arguments)
+    if arguments.data is not None:
+        check_asked(f"the true parts of {data.source} are not known", "parts", arguments)
+    given = labelled(datamodule, "part", arguments)
+    rows, (known, labels, _) = chosen(data, arguments, given.rows_in(data, arguments)), given
+    x = data.x[rows]
     votes = label_template(model, known, labels, num_labels=len(datamodule.truth_names))
     found = {"transferred": transfer_labels(model, votes, x)}
     if arguments.data is None and data.split is not None:
@@ -42,9 +43,10 @@ def transfer(model: "GenerativeModel", arguments: argparse.Namespace) -> None:
         _show(_scores(ways, found["true"], datamodule.truth_names), len(known), data, arguments)
     names = [data.name[row] for row in rows.tolist()]
     if arguments.out is not None:
-        _write(arguments.out, names, found["transferred"], votes, datamodule.truth_names)
+        points = data.undo(x, rows.numpy())
+        _write(arguments.out, names, points, found["transferred"], votes, datamodule.truth_names)
     if arguments.png is not None:
-        heading = f"{place_of(data, arguments)}: parts by {_by(len(known))}"
+        heading = f"{results.place_of(data, arguments.kind)}: parts by {_by(len(known))}"
         image = _picture(x, found, names, datamodule.truth_names, results.up_axis(model), heading)
         results.write_picture(arguments, image)
 
@@ -117,7 +119,7 @@ def _show(scores: dict[str, Any], num_labelled: int, data: "ModelData", argument
     from rich.table import Table
 
     what = common.count(scores["num_clouds"], "cloud")
-    title = f"parts of {what}, {place_of(data, arguments)}, by {_by(num_labelled)}"
+    title = f"parts of {what}, {results.place_of(data, arguments.kind)}, by {_by(num_labelled)}"
     table = Table(title=escape(title), title_justify="left")
     table.add_column("share of points right")
     for name in WAYS.values():
@@ -133,10 +135,18 @@ def _by(num_labelled: int) -> str:
     return common.count(num_labelled, "labelled training cloud")
 
 
-def _write(path: Path, names: list[str], found: "Tensor", votes: "Tensor", part_names: tuple[str, ...]) -> None:
+def _write(
+    path: Path,
+    names: list[str],
+    points: "NDArray[np.float32]",
+    found: "Tensor",
+    votes: "Tensor",
+    part_names: tuple[str, ...],
+) -> None:
     import numpy as np
 
     arrays = {
+        "points": points,
         "part": found.numpy(),
         "votes": votes.numpy(),
         "part_names": np.array(part_names),

@@ -85,7 +85,7 @@ def test_errors_are_distances_to_the_true_landmarks_beside_marks_left_where_they
 
 
 def test_marks_of_one_image_are_found_in_all_others(cli, patterns):
-    result = cli("transfer", patterns, "--source", "test_00002", "-n", 5, "--json", "scores.json", "--out", "found.npz")
+    result = cli("transfer", patterns, "--source", "test_00002", "-n", 4, "--json", "scores.json", "--out", "found.npz")
     assert result.status == 0, result.err
     assert "left where they are" in result.out
     scores, found = json.loads(Path("scores.json").read_text()), np.load("found.npz")
@@ -94,6 +94,23 @@ def test_marks_of_one_image_are_found_in_all_others(cli, patterns):
     assert found["name"].tolist() == [f"test_{k:05d}" for k in others]
     assert scores["error"]["identity"] == pytest.approx(pixels(true[2][None], true[others]), abs=1e-5)
     assert scores["error"]["transferred"] == pytest.approx(pixels(found["landmarks"], true[others]), abs=1e-5)
+
+
+def test_the_first_n_are_those_after_the_source(cli, patterns):
+    result = cli("transfer", patterns, "-n", 1, "--source", 0, "--out", "found.npz")
+    assert result.status == 0, result.err
+    assert np.load("found.npz")["name"].tolist() == ["test_00001"]
+
+
+def test_labelled_images_are_not_measured(cli, patterns):
+    result = cli("transfer", patterns, "--split", "train", "--labelled", 4, "--json", "-", "--out", "found.npz")
+    scores, found = json.loads(result.out), np.load("found.npz")
+    true = emblems().truth("train")["landmarks"].numpy()
+    assert found["name"].tolist() == [f"train_{k:05d}" for k in range(4, 60)]
+    assert scores["num_images"] == 56
+    assert scores["error"]["transferred"] == pytest.approx(pixels(found["landmarks"], true[4:]), abs=1e-5)
+    assert scores["error"]["identity"] == pytest.approx(pixels(true[:4].mean(0)[None], true[4:]), abs=1e-5)
+    assert "left out, for they are labelled: 4 of Patterns (train)" in result.err
 
 
 def test_given_marks_of_the_template_lie_where_the_warp_has_them(cli, patterns):
@@ -166,6 +183,19 @@ def test_accuracies_are_shares_of_points_with_their_true_part(cli, shapes):
     assert Image.open("picture.png").width > 1000
 
 
+def test_labelled_clouds_are_not_measured(cli, shapes):
+    words = ["--split", "train", "--class", "table", "--labelled", 3, "--json", "-", "--out", "found.npz"]
+    result = cli("transfer", shapes, *words)
+    scores, found, known = json.loads(result.out), np.load("found.npz"), furniture()
+    rows = (known.take("train").label == 1).nonzero()[3:, 0]
+    true = known.truth("train")["part"][rows].numpy()
+    assert found["name"].tolist() == [f"train_{k:05d}" for k in rows]
+    assert scores["num_clouds"] == len(rows) == 9
+    assert scores["accuracy"]["transferred"] == pytest.approx((found["part"] == true).mean())
+    assert scores["accuracy"]["nearest"] < 1  # as it is of what it knows
+    assert "left out, for they are labelled: 3 of Shapes (train)" in result.err
+
+
 def test_one_class_is_labelled_by_its_own_clouds(cli, shapes):
     result = cli("transfer", shapes, "--class", "table", "--labelled", 3, "--json", "-", "--out", "found.npz")
     scores, found, known = json.loads(result.out), np.load("found.npz"), furniture()
@@ -180,10 +210,35 @@ def test_one_class_is_labelled_by_its_own_clouds(cli, shapes):
 
 def test_points_of_a_file_get_parts_too(cli, shapes, clouds):
     assert "nothing to measure: give --out" in cli("transfer", shapes, clouds).error
+    words = ["--out", "found.npz", "--json", "a.json"]
+    assert "--json a.json: the true parts" in cli("transfer", shapes, clouds, *words).error
+    assert not Path("found.npz").exists()
     result = cli("transfer", shapes, clouds, "--out", "found.npz", "--png", "picture.png")
     assert result.status == 0, result.err
     assert result.out == ""
     assert np.load("found.npz")["part"].shape == (10, 32)
+
+
+def test_the_points_that_have_parts_are_written_in_the_files_units(cli, shapes, clouds):
+    """Of 80 points the model, whose clouds have 64, sees 64: which ones is said."""
+    points = 5 + 3 * np.random.default_rng(1).normal(size=(4, 80, 3)).astype(np.float32)
+    np.save("many.npy", points)
+    result = cli("transfer", shapes, "many.npy", "--normalize", "ball", "--out", "found.npz")
+    assert result.status == 0, result.err
+    found = np.load("found.npz")
+    assert found["points"].shape == (4, 64, 3)
+    assert found["part"].shape == (4, 64)
+    for written, own in zip(found["points"], points, strict=True):
+        away = np.abs(written[:, None] - own).max(-1)  # (64, 80)
+        assert away.min(1).max() < 1e-5
+        assert len(set(away.argmin(1))) == 64
+    assert cli("transfer", shapes, clouds, "--out", "before.npz").status == 0
+    before = np.load("before.npz")
+    np.save("again.npy", before["points"][:, ::-1])
+    assert cli("transfer", shapes, "again.npy", "--out", "after.npz").status == 0
+    np.testing.assert_array_equal(np.load("after.npz")["part"][:, ::-1], before["part"])
+    assert cli("transfer", shapes, "-n", 3, "--out", "own.npz").status == 0
+    np.testing.assert_array_equal(np.load("own.npz")["points"], furniture().take("test", 3).x)
 
 
 def test_a_plain_autoencoder_is_the_control(cli, completer):
@@ -208,10 +263,11 @@ def test_a_plain_autoencoder_is_the_control(cli, completer):
         (["--labelled", "2", "--source", "1"], "--labelled and --source both"),
         (["--labelled", "2", "--marks", "0,0"], "--labelled and --marks both"),
         (["--source", "90"], "--source 90: Patterns has rows 0 to 11"),
-        (["--source", "0", "-n", "1"], "--source 0 is the only image"),
+        (["--marks", "0,0", "--png", "a.png", "--json", "a.json"], "--json a.json: where these marks truly lie is not"),
+        (["--split", "train", "--labelled", "60"], "--labelled 60: no others are left of Patterns (train)"),
         (["--out", "a.h5"], "--out a.h5: what belongs together"),
         (["--png", "a.jpg"], "must end in .png"),
-        (["--class", "chair"], "--class chair: the classes known"),
+        (["--class", "chair"], "--class chair: the classes of the labelled training data are none"),
     ],
 )
 def test_what_cannot_be_transferred_is_refused_in_one_line(cli, patterns, words, said):
@@ -219,10 +275,28 @@ def test_what_cannot_be_transferred_is_refused_in_one_line(cli, patterns, words,
     assert not list(Path.cwd().iterdir())
 
 
-def test_images_of_a_file_need_marks(cli, patterns):
+def test_images_of_a_file_are_marked_by_labelled_training_images(cli, patterns):
     np.save("images.npy", emblems().take("test", 3).x.numpy())
+    assert "nothing to measure: give --out" in cli("transfer", patterns, "images.npy").error
+    words = ["--labelled", 5, "--out", "found.npz"]
+    assert "--json a.json: where" in cli("transfer", patterns, "images.npy", *words, "--json", "a.json").error
+    assert {path.name for path in Path.cwd().iterdir()} == {"images.npy"}
+    result = cli("transfer", patterns, "images.npy", *words, "--png", "a.png")
+    assert result.status == 0, result.err
+    found = np.load("found.npz")
+    assert cli("transfer", patterns, "-n", 3, *words).status == 0
+    np.testing.assert_allclose(found["landmarks"], np.load("found.npz")["landmarks"], atol=1e-6)
+    np.save("one.npy", emblems().take("test", 1).x.numpy())
+    words = ["--source", 0, "--marks", "0,0", "--out", "b.npz"]
+    assert "--source 0: no others are left of one.npy" in cli("transfer", patterns, "one.npy", *words).error
+
+
+def test_images_of_which_nobody_knows_landmarks_need_marks(cli, patterns, monkeypatch):
+    np.save("images.npy", emblems().take("test", 3).x.numpy())
+    truth = Patterns.truth
+    monkeypatch.setattr(Patterns, "truth", lambda *of: {k: v for k, v in truth(*of).items() if k != "landmarks"})
     assert (
-        'no landmarks are known of images.npy: mark some in the template, --marks "'
+        'no landmarks are known of images.npy, nor of the training data: mark some in the template, --marks "'
         in cli("transfer", patterns, "images.npy").error
     )
     assert "name them, --marks" in cli("transfer", patterns, "images.npy", "--source", "1").error
