@@ -154,14 +154,15 @@ def _decomposed(
     name: str, model: "GenerativeModel", z: "list[Tensor]", train: Known
 ) -> "tuple[Recovered, Tensor | None]":
     """Read the model's own warp and layers of the test images; landmarks and gauge from the training images."""
-    from pcgen.metrics.recovery import fit_gauge, landmark_places, template_places
+    from pcgen.latents.transfer import landmark_places, template_places
+    from pcgen.metrics.recovery import fit_gauge
 
     assert train.true.grid is not None
     with common.progress(f"{name}: decomposing", sum(map(len, z))) as report:
         reference = _own(model, z[0], report, 0)
         found = _own(model, z[1], report, len(z[0]))
-    if reference.grid is None or found.grid is None:
-        raise ConfigurationError(f"{name} decomposes no images but clouds, whose warp nobody knows")
+    assert reference.grid is not None
+    assert found.grid is not None
     gauge = fit_gauge(reference.grid, train.true.grid, train.support)
     if train.true.landmarks is not None:
         places = template_places(reference.grid, train.true.landmarks)

@@ -34,16 +34,14 @@ def mark_template(model: GenerativeModel, x: Tensor, landmarks: Tensor) -> Tenso
         ConfigurationError: If it makes clouds.
         DataError: If the shapes do not fit.
     """
-    if landmarks.ndim != 3 or landmarks.shape[2] != 2 or len(landmarks) != len(x) or not len(x):
+    if landmarks.ndim != 3 or landmarks.shape[2] != 2 or len(landmarks) != len(x) or not landmarks.numel():
         raise DataError(
-            f"landmarks have shape {tuple(landmarks.shape)} for {len(x)} images; give (K, L, 2) for at least one image"
+            f"landmarks have shape {tuple(landmarks.shape)} for {len(x)} images; give (K, L, 2) for at least one image "
+            "and one landmark"
         )
-    size = model.chunk_size
-    places = [
-        warp_points(grid, marked.to(grid)).cpu()
-        for grid, marked in zip(_grids(model, x), landmarks.split(size), strict=True)
-    ]
-    return torch.cat(places).mean(0)
+    chunks = zip(_grids(model, x), landmarks.split(model.chunk_size), strict=True)
+    sums = [len(grid) * template_places(grid, marked).cpu() for grid, marked in chunks]
+    return torch.stack(sums).sum(0) / len(x)
 
 
 def place_landmarks(model: GenerativeModel, template_landmarks: Tensor, x: Tensor) -> Tensor:
@@ -62,13 +60,13 @@ def place_landmarks(model: GenerativeModel, template_landmarks: Tensor, x: Tenso
         ConfigurationError: If it makes clouds.
         DataError: If the shapes do not fit.
     """
-    if template_landmarks.ndim != 2 or template_landmarks.shape[1] != 2:
-        raise DataError(f"template_landmarks have shape {tuple(template_landmarks.shape)}; give (L, 2), x before y")
-    places = [template_landmarks.new_empty(0, *template_landmarks.shape, dtype=torch.float32, device="cpu")]
-    for grid in _grids(model, x):
-        wanted = template_landmarks.to(grid).expand(len(grid), -1, -1)
-        places.append(unwarp_points(grid, wanted)[0].float().cpu())
-    return torch.cat(places)
+    if template_landmarks.ndim != 2 or template_landmarks.shape[1] != 2 or not len(template_landmarks):
+        raise DataError(
+            f"template_landmarks have shape {tuple(template_landmarks.shape)}; give (L, 2), at least one, x before y"
+        )
+    none = template_landmarks.new_empty(0, *template_landmarks.shape, dtype=torch.float32, device="cpu")
+    found = (landmark_places(grid, template_landmarks).float().cpu() for grid in _grids(model, x))
+    return torch.cat([none, *found])
 
 
 def transfer_landmarks(model: GenerativeModel, source: Tensor, landmarks: Tensor, x: Tensor) -> Tensor:
@@ -91,6 +89,24 @@ def transfer_landmarks(model: GenerativeModel, source: Tensor, landmarks: Tensor
     marked = source if source.ndim == 4 else source[None]
     places = landmarks if landmarks.ndim == 3 else landmarks[None]
     return place_landmarks(model, mark_template(model, marked, places), x)
+
+
+def template_places(grid: Tensor, landmarks: Tensor) -> Tensor:
+    """Mark landmarks in the template: the mean over images of where the warp leads from their places.
+
+    Args:
+        grid: Of images whose landmarks are known (B, H, W, 2).
+        landmarks: Their places in the images (B, L, 2).
+
+    Returns:
+        Places in the template (L, 2), in the grid's dtype.
+    """
+    return warp_points(grid, landmarks.to(grid)).mean(0)
+
+
+def landmark_places(grid: Tensor, places: Tensor, *, chunk: int = 64) -> Tensor:
+    """Find marked places (L, 2) of the template in images: p with W(p) = place, (B, L, 2)."""
+    return torch.cat([unwarp_points(part, places.to(part).expand(len(part), -1, -1))[0] for part in grid.split(chunk)])
 
 
 def _grids(model: GenerativeModel, x: Tensor) -> Iterator[Tensor]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pcgen.errors import DataError
-from pcgen.ops import identity_grid, unwarp_points, warp_images, warp_points
+from pcgen.ops import identity_grid, warp_images
 
 CONSTANT = 1e-6  # deviation below which numbers of about 1 do not vary but by rounding
 
@@ -179,24 +179,6 @@ def remove_gauge(grid: Tensor, gauge: Tensor) -> Tensor:
 
 
 # ── landmarks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def template_places(grid: Tensor, landmarks: Tensor) -> Tensor:
-    """Mark landmarks in the template: the mean over images of where the warp leads from their places.
-
-    Args:
-        grid: Of images whose landmarks are known (B, H, W, 2).
-        landmarks: Their places in the images (B, L, 2).
-
-    Returns:
-        Places in the template (L, 2), in the grid's dtype.
-    """
-    return warp_points(grid, landmarks.to(grid)).mean(0)
-
-
-def landmark_places(grid: Tensor, places: Tensor, *, chunk: int = 64) -> Tensor:
-    """Find marked places (L, 2) of the template in images: p with W(p) = place, (B, L, 2)."""
-    return torch.cat([unwarp_points(part, places.to(part).expand(len(part), -1, -1))[0] for part in grid.split(chunk)])
 
 
 def landmark_errors(found: Tensor, true: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -94,6 +94,10 @@ def test_landmarks_that_cannot_be_say_so(sheared, posed, toys):
         mark_template(sheared, x[:0], PLACES[None][:0])
     with pytest.raises(DataError, match=r"template_landmarks have shape \(1, 3, 2\)"):
         place_landmarks(sheared, PLACES[None], x)
+    with pytest.raises(DataError, match=r"template_landmarks have shape \(0, 2\); give \(L, 2\), at least one"):
+        place_landmarks(sheared, PLACES[:0], x)
+    with pytest.raises(DataError, match=r"landmarks have shape \(4, 0, 2\).*one landmark"):
+        mark_template(sheared, x, torch.zeros(4, 0, 2))
     with pytest.raises(DataError, match=r"images have shape \(1, 41, 41\)"):
         place_landmarks(sheared, PLACES, x[0])
     with pytest.raises(UnsupportedOperationError, match="cannot decompose"):

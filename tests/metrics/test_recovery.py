@@ -6,17 +6,16 @@ import torch
 from scipy.stats import pearsonr
 
 from pcgen.errors import DataError
+from pcgen.latents.transfer import landmark_places, template_places
 from pcgen.metrics.recovery import (
     Recovered,
     correlation,
     fit_gauge,
     in_images,
     landmark_errors,
-    landmark_places,
     layer_correlation,
     remove_gauge,
     score_recovery,
-    template_places,
     warp_correlation,
 )
 from pcgen.ops import affine_grid, identity_grid, warp_images
