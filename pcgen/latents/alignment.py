@@ -20,8 +20,9 @@ class Alignment(NamedTuple):
     """What `align` gives, all on the CPU.
 
     Means and variances are by kind: `"inputs"`, `"aligned"`, `"misaligned"`, `"reconstructions"` and `"textures"`.
-    The misaligned are a control: every input by the warp of the next one of the set, which smooths and shrinks as much
-    and fits nothing. Variances of textures compare with those of reconstructions, which the model has smoothed as much.
+    The misaligned are a control: every warp applied to the next input of the set, the last one's to the first, which
+    smooths and shrinks as much and fits nothing. A single image has no other: misaligned is aligned then, and nothing
+    varies. Variances of textures compare with those of reconstructions, which the model has smoothed as much.
 
     Attributes:
         grid: Mean deformation W̄ (H, W, 2).

@@ -6,6 +6,7 @@ import torch
 
 from pcgen.errors import ConfigurationError, DataError, UnsupportedOperationError
 from pcgen.latents import align, exchange
+from pcgen.ops import unwarp_points, warp_images
 
 CODES = torch.tensor([[-0.4, 1.0], [0.0, 1.0], [0.1, 1.0], [0.3, 1.0], [0.25, 1.0]])
 
@@ -52,6 +53,19 @@ def test_the_warps_of_others_align_nothing(sheared):
     turned = align(sheared, x.roll(-1, 0))  # the set in another order: the same warps, and other partners
     assert turned.totals["aligned"] == pytest.approx(found.totals["aligned"], rel=1e-4)
     torch.testing.assert_close(turned.means["misaligned"], found.means["misaligned"], atol=1e-5, rtol=0)
+
+
+def test_each_warp_is_tried_on_the_next_image(sheared):
+    """Three squares of which only the first is sheared: the second is bent by its warp, the other two stand still."""
+    x = sheared.decode(torch.tensor([[0.4, 1.0], [0.0, 0.6], [0.0, 0.2]]))
+    found = align(sheared, x)
+    grids = sheared.decompose(sheared.encode(x)).deformation
+    goal = found.grid.flatten(0, 1).expand(3, -1, -1)
+    inverse = unwarp_points(grids, goal)[0].unflatten(1, (41, 41))
+    expected = torch.stack([warp_images(x[[(k + 1) % 3]], inverse[[k]])[0] for k in range(3)])
+    torch.testing.assert_close(found.means["misaligned"], expected.mean(0), atol=1e-5, rtol=0)
+    alone = align(sheared, x[:1])
+    torch.testing.assert_close(alone.means["misaligned"], alone.means["aligned"])
 
 
 def test_alignment_keeps_the_appearance_apart(sheared):
