@@ -4,8 +4,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pcgen.cli.results import stacked
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -29,6 +27,7 @@ def coverage_picture(generated: "Tensor", reference: "Tensor", d: "Tensor", up_a
         that the generated set comes least near to.
     """
     from pcgen.metrics.functional import covered_references
+    from pcgen.viz import below
 
     d_s, nearest_r = d.min(dim=1)
     order = d_s.argsort()
@@ -43,7 +42,7 @@ def coverage_picture(generated: "Tensor", reference: "Tensor", d: "Tensor", up_a
         heading = f"{len(missed)} of {len(reference)} references are covered by no generated cloud, such as"
         labels = ("not covered", "nearest generated")
         images.append(_pairs(reference[shown], generated[nearest_s[shown]], d_r[shown], labels, heading, up_axis))
-    return stacked(images)
+    return below(images)
 
 
 def _pairs(

@@ -67,7 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
             pictures.append(_picture(found[name], draws, name, results.up_axis(model)))
     _show(found, place, arguments)
     if pictures:
-        results.write_picture(arguments, results.stacked(pictures))
+        from pcgen.viz import below
+
+        results.write_picture(arguments, below(pictures))
     return 0
 
 

@@ -272,10 +272,10 @@ def _damage_picture(curves: dict[str, Any], rows: "list[Row]", data: "Splits") -
 
 
 def _confusion_picture(rows: "list[Row]", data: "Splits") -> Any:
-    from pcgen.viz import beside, draw_confusion
+    from pcgen.viz import below, beside, draw_confusion
 
     images = [
         draw_confusion(row.test.confusion, data.class_names, title=f"{row.name}: {100 * row.test.accuracy:.1f} %")
         for row in rows
     ]
-    return results.stacked([beside(images[k : k + IN_A_ROW]) for k in range(0, len(images), IN_A_ROW)])
+    return below([beside(images[k : k + IN_A_ROW]) for k in range(0, len(images), IN_A_ROW)])

@@ -4,7 +4,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,14 +86,6 @@ def up_axis(model: "GenerativeModel") -> int:
     """Give the axis that points up in a model's clouds; z where nobody said."""
     known = (model.data_info or {}).get("up_axis")
     return 2 if known is None else int(known)
-
-
-def stacked(images: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Put images of any widths one below the other, on the paper of their corners."""
-    width = max(image.shape[1] for image in images)
-    paper = images[0][0, 0, 0]
-    padded = [np.pad(i, ((0, 0), (0, width - i.shape[1]), (0, 0)), constant_values=paper) for i in images]
-    return np.concatenate(padded)
 
 
 def _finite(value: Any) -> Any:

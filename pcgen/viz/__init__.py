@@ -16,13 +16,14 @@ from pcgen.viz.energies import draw_energies
 from pcgen.viz.figures import draw_clouds, draw_images, draw_interpolations, draw_pairs, draw_rows, draw_samples
 from pcgen.viz.histogram import draw_latent_histogram
 from pcgen.viz.latents import draw_arithmetic, draw_traversal, traversal_frames
-from pcgen.viz.layout import Image, beside, save_png
+from pcgen.viz.layout import Image, below, beside, save_png
 from pcgen.viz.plots import draw_bars, draw_curves, draw_embedding
 from pcgen.viz.robustness import draw_robustness
 from pcgen.viz.transfer import draw_labelled_clouds, draw_marks
 
 __all__ = [
     "Image",
+    "below",
     "beside",
     "chain_frames",
     "draw_alignment",

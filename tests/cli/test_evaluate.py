@@ -179,6 +179,7 @@ def test_a_picture_of_what_is_covered(cli, sets):
 def test_the_picture_shows_pairs_in_one_frame_and_the_missed(monkeypatch):
     from pcgen import viz
     from pcgen.cli.coverage import coverage_picture
+    from pcgen.viz.layout import GAP
 
     drawn = []
 
@@ -190,7 +191,7 @@ def test_the_picture_shows_pairs_in_one_frame_and_the_missed(monkeypatch):
     s, r = torch.from_numpy(balls(3, 0)), torch.from_numpy(balls(4, 1))
     d = torch.tensor([[0.3, 0.1, 0.9, 0.8], [0.5, 0.2, 0.9, 0.4], [0.05, 0.9, 0.9, 0.9]])
     image = coverage_picture(s, r, d, 1, name="cd")
-    assert image.shape == (8, 6, 3)
+    assert image.shape == (8 + GAP, 6, 3)
     (pairs_drawn, how), (missed, how_missed) = drawn
     np.testing.assert_array_equal(pairs_drawn[0], s[[2, 0, 1]])
     np.testing.assert_array_equal(pairs_drawn[1], r[[0, 1, 1]])

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from pcgen.errors import DataError
-from pcgen.viz import beside, draw_clouds, draw_images, draw_interpolations, draw_rows, draw_samples, save_png
-from pcgen.viz.layout import PAPER, _fit, _font, arrange
+from pcgen.viz import below, beside, draw_clouds, draw_images, draw_interpolations, draw_rows, draw_samples, save_png
+from pcgen.viz.layout import GAP, PAPER, _fit, _font, arrange
 
 LONG = "a title that is so long that no cell could ever hold it in one line, nor in two of the smallest letters"
 
@@ -108,6 +108,15 @@ def test_images_stand_beside_each_other():
     assert (joined[:50, :50] == (10, 0, 0)).all()
     assert (joined[:, -80:] == (20, 0, 0)).all()
     assert (joined[50:, :50] == PAPER).all()
+
+
+def test_images_stand_below_each_other():
+    image = below([cell(0, 30), cell(9, 50)])
+    assert image.shape == (80 + GAP, 50, 3)
+    assert (image[:30, :30] == 0).all()
+    assert (image[30 + GAP :] == 9).all()
+    assert (image[:30, 30:] == PAPER).all()
+    assert (image[30 : 30 + GAP] == PAPER).all()
 
 
 def test_a_png_holds_what_was_drawn(tmp_path):
