@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pcgen.base import Decomposition, OptimizerFactory, SchedulerFactory, verb
 from pcgen.errors import ConfigurationError
@@ -110,7 +110,7 @@ class Deforming(DeterministicCode):
         super().__init__(encoder, decoder, reconstruction or default, optimizer, lr_scheduler)
         self.bottleneck = self.head()
         self.latent_parts = dict(decoder.parts)
-        self.mean_centers = nn.ModuleDict({name: MeanOverData(size) for name, size in decoder.centers.items()})
+        self.mean_centers = MeanOverData(sum(decoder.centers.values()))
 
     # ── objective ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -139,15 +139,15 @@ class Deforming(DeterministicCode):
     def gather(self, terms: dict[str, Tensor], size: int) -> None:
         """Add a batch's terms, and the vectors whose mean over all data shall be 0."""
         super().gather(terms, size)
-        for name, mean in self.mean_centers.items():
-            mean.update(terms[f"mean/{name}"], size)
+        self.mean_centers.update(torch.cat([terms[f"mean/{name}"] for name in self.decoder.centers]), size)
 
     def means(self) -> dict[str, Tensor]:
         """Give the terms' means, those of centers over all data, whatever the batches and processes were."""
-        means = super().means()
-        for name, metric in self.mean_centers.items():
-            exact = metric.compute().square().sum()
-            metric.reset()
+        means, sizes = super().means(), self.decoder.centers
+        vectors = self.mean_centers.compute().split(list(sizes.values()))
+        self.mean_centers.reset()
+        for name, vector in zip(sizes, vectors, strict=True):
+            exact = vector.square().sum()
             means["loss"] = means["loss"] - means[name] + exact
             means[name] = exact
         return means
