@@ -151,7 +151,7 @@ class LearnedTemplate(Template):
 
     def forward(self, codes: Mapping[str, Tensor], num: int) -> Painted:  # noqa: ARG002 -- there are none
         """Give the template, once for each datum."""
-        one = self.learned.sigmoid() if self.learned.ndim == 3 else self.learned
+        one = wide(self.learned.sigmoid() if self.learned.ndim == 3 else self.learned)
         return Painted(one.expand(num, *one.shape), {})
 
 
