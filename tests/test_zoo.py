@@ -501,6 +501,8 @@ EXACT = {
     "GenerativePointNet": ["energy_real"],
     "PointNetClassifier": ["loss", "accuracy", "mean_class_accuracy"],
     "CNNClassifier": ["loss", "accuracy", "mean_class_accuracy"],
+    "DeformingAutoencoder": ["loss"],
+    "ClassAwareDeformingAutoencoder-images": ["loss", "accuracy"],
 }
 
 
