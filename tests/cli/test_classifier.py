@@ -76,7 +76,7 @@ def test_a_classifier_is_trained_tested_asked_and_exported(cli, judge, tmp_path)
 
 def test_what_cannot_be_exported_is_refused(cli, trained, tmp_path):
     assert cli("export", trained, "x.pt").error == (
-        "VAE cannot classify; models that can: CNNClassifier, PointNetClassifier"
+        "VAE cannot classify; models that can: CNNClassifier, ClassAwareDeformingAutoencoder, PointNetClassifier"
     )
     assert "something.pt" in cli("export", trained, "x.h5").error
     assert "there is no checkpoint" in cli("export", "nothing.ckpt", "x.pt").error

@@ -97,7 +97,7 @@ def test_an_option(cli, words, parts):
         (["fit", "--model", "VEA", "--data", "Shapes"], ["model", "'VEA'", "'VAE'"]),
         (["fit", "--model", "Shapes", "--data", "Shapes"], ["model", "'Shapes'", "VAE"]),
         (["fit", "--data", "Shapes"], ["model is missing", "--model", "VAE"]),
-        (["fit", "--model", "VAE"], ["data is missing", "--data", "ModelNet, PointClouds, Shapes"]),
+        (["fit", "--model", "VAE"], ["data is missing", "--data", "ModelNet, Patterns, PointClouds, Shapes"]),
         (["fit", "--model", "VAE", "--data", "PointClouds"], ["data.path", "missing", "PointClouds"]),
         (["fit", "--model", "VAE", "--data", "PointClouds", "--data.path", "nothere.h5"], ["nothere.h5", "not exist"]),
         (["fit", "--config"], ["--config", "expected one argument"]),
