@@ -145,7 +145,7 @@ def test_data_of_other_classes_are_refused(trained):
         trainer.test(small(num_classes=4), data, verbose=False)
     with pytest.raises(DataError, match="these data have none"):
         small().validation_step(Batch(torch.rand(2, 8, 3)), 0)
-    with pytest.raises(DataError, match="a label 3 and the model's num_classes is 3"):
+    with pytest.raises(DataError, match="a label 3, and the model's num_classes is 3"):
         small().validation_step(Batch(torch.rand(2, 8, 3), torch.tensor([0, 3])), 0)
 
 
