@@ -114,7 +114,7 @@ class Deforming(DeterministicCode):
 
     # ── objective ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def terms(self, x: Tensor, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:  # noqa: ARG002 -- base
+    def terms(self, x: Tensor, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:  # noqa: ARG002 -- base's
         """Compute the objective for data (B, …).
 
         Args:

@@ -20,6 +20,8 @@ from pcgen.nets.templates import ONE, Price, soft_length, wide
 from pcgen.ops import affine_grid, grid_from_increments, identity_grid, total_variation, warp_images
 from pcgen.recipe import Recorded
 
+PAIRS = 1 << 24  # distances of points held at once: bounds memory
+
 
 class Deformed(NamedTuple):
     """What becomes of a template.
@@ -192,6 +194,11 @@ def nearest_points(x: Tensor, k: int) -> Tensor:
         if len(x) > 1 and x.stride(0) == 0:  # one template for all
             return nearest_points(x[:1], k).expand(len(x), -1, -1)
         x = wide(x.detach())
-        apart = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")  # products in TF32 mistake neighbours
-        apart.diagonal(dim1=1, dim2=2).fill_(torch.inf)
-        return apart.topk(k, dim=2, largest=False, sorted=False).indices
+        parts = x.split(max(PAIRS // x.shape[1] ** 2, 1))  # few clouds' distances at once
+        return torch.cat([_nearest(part, k) for part in parts])
+
+
+def _nearest(x: Tensor, k: int) -> Tensor:
+    apart = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")  # products in TF32 mistake neighbours
+    apart.diagonal(dim1=1, dim2=2).fill_(torch.inf)
+    return apart.topk(k, dim=2, largest=False, sorted=False).indices

@@ -244,6 +244,17 @@ def test_neighbours_of_equal_points_are_others():
         assert set(found[0, i].tolist()) == set(range(6)) - {i}
 
 
+def test_few_clouds_at_once_have_the_same_neighbours(monkeypatch):
+    x = torch.randn(5, 20, 3, generator=torch.Generator().manual_seed(0))
+    whole = nearest_points(x, 6)
+    monkeypatch.setattr("pcgen.nets.deformations.PAIRS", 2 * 20 * 20)
+    sizes = []
+    cdist = torch.cdist
+    monkeypatch.setattr(torch, "cdist", lambda a, b, **how: sizes.append(len(a)) or cdist(a, b, **how))
+    assert torch.equal(nearest_points(x, 6), whole)
+    assert sizes == [2, 2, 1]
+
+
 def test_one_template_for_all_is_as_good_as_copies_of_it():
     template = ball_points(30).double()
     one, copies = template.expand(4, -1, -1), template.repeat(4, 1, 1)
