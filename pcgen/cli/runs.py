@@ -53,7 +53,7 @@ def run_folder(config: Namespace, verb: str) -> Path:
     """Make up runs/<name>/<time> for a new run; the ranks that Lightning launches inherit it."""
     if RUN_FOLDER in os.environ and "LOCAL_RANK" in os.environ:
         return Path(os.environ[RUN_FOLDER])
-    name = config.name or "-".join(_class_name(config[part]) for part in ("model", "data"))
+    name = experiment_name(config)
     time = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S") + ("" if verb == "fit" else f"_{verb}")
     folder = Path(config.runs) / name / time
     taken = 1
@@ -64,22 +64,13 @@ def run_folder(config: Namespace, verb: str) -> Path:
     return folder
 
 
+def experiment_name(config: Namespace) -> str:
+    """Give the experiment's name: the one in the config, or what is trained on what."""
+    return config.name or "-".join(_class_name(config[part]) for part in ("model", "data"))
+
+
 def _class_name(part: Namespace) -> str:
     return str(part.class_path).rpartition(".")[2].lower()
-
-
-def loggers(configured: Any, folder: Path) -> list[Namespace]:
-    """Put every logger's files into the run's folder and make sure that metrics.csv is among them."""
-    csv = Namespace(
-        class_path="pytorch_lightning.loggers.CSVLogger",
-        init_args=Namespace(save_dir=str(folder), name="", version="", prefix="", flush_logs_every_n_steps=100),
-    )
-    given = [] if configured in (None, True) else configured if isinstance(configured, list) else [configured]
-    for logger in given:
-        arguments = logger.setdefault("init_args", Namespace()) if isinstance(logger, dict) else logger.init_args
-        if "save_dir" in arguments and arguments["save_dir"] in (None, ".", ""):
-            arguments["save_dir"] = str(folder)
-    return [*([] if any("CSVLogger" in lg.class_path for lg in given) else [csv]), *given]
 
 
 def callbacks(configured: Any, folder: Path, *, enabled: bool | None) -> list[Namespace]:

@@ -21,7 +21,7 @@ import pcgen.losses
 import pcgen.models
 import pcgen.nets  # noqa: F401 -- imported so that a config may use the short names of all these rooms' classes
 from pcgen.base import DataModule, GenerativeModel
-from pcgen.cli import runs
+from pcgen.cli import dashboards, runs
 from pcgen.cli.config_errors import explain
 from pcgen.errors import CheckpointError, ConfigurationError, PcgenError
 
@@ -87,7 +87,8 @@ class TrainCLI(LightningCLI):
         trainer = config.trainer
         trainer.default_root_dir = str(self.folder)
         if trainer.logger is not False and not trainer.fast_dev_run:
-            trainer.logger = runs.loggers(trainer.logger, self.folder)
+            name = runs.experiment_name(config)
+            trainer.logger = dashboards.loggers(trainer.logger, self.folder, name=name, resumed=False)
         trainer.callbacks = runs.callbacks(trainer.callbacks, self.folder, enabled=trainer.enable_checkpointing)
 
     def instantiate_classes(self) -> None:
