@@ -19,6 +19,7 @@ from pcgen import __version__
 from pcgen.errors import ConfigurationError, UnsupportedOperationError
 from pcgen.ops.paths import Path, interpolate_codes
 from pcgen.recipe import Recorded, describe, plain_numbers
+from pcgen.saving import write_durably
 
 CHECKPOINT_KEY = "pcgen"
 CHECKPOINT_FORMAT = 1
@@ -377,6 +378,7 @@ class GenerativeModel(Recorded, LightningModule):
         datamodule = getattr(self.trainer, "datamodule", None)
         if stage != "fit":
             return
+        write_durably(self.trainer.strategy)
         if isinstance(datamodule, DataModule):
             self.data_info = datamodule.info()
         for logger in self.trainer.loggers:
