@@ -104,13 +104,32 @@ class TrainSampler(DistributedSampler[Draw]):
             )
 
     def __iter__(self) -> Iterator[Draw]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
-        share = self.size // self.num_replicas
-        own = order[self.rank * share : (self.rank + 1) * share]
+        own = self._own(self.epoch)
         start, self.start = self.start, 0
         for i in range(start, self.batches):
-            rows = own[i * self.batch_size : (i + 1) * self.batch_size]
-            yield Draw(rows, (self.seed, self.epoch, self.rank, i))
+            yield Draw(self._cut(own, i), (self.seed, self.epoch, self.rank, i))
+
+    def rows(self, epoch: int, batch: int) -> Ints:
+        """Tell which clouds of the split (B,) a batch of this process has in an epoch, without drawing anything.
+
+        Args:
+            epoch: Its number, from 0.
+            batch: Its number in the epoch, from 0, as a training step is told it.
+
+        Raises:
+            IndexError: If the epoch has no such batch.
+        """
+        if not 0 <= batch < self.batches:
+            raise IndexError(f"an epoch has batches 0 to {self.batches - 1}, not {batch}")
+        return self._cut(self._own(epoch), batch)
+
+    def _own(self, epoch: int) -> Ints:
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.size)
+        share = self.size // self.num_replicas
+        return order[self.rank * share : (self.rank + 1) * share]
+
+    def _cut(self, own: Ints, batch: int) -> Ints:
+        return own[batch * self.batch_size : (batch + 1) * self.batch_size]
 
     def __len__(self) -> int:
         return self.batches
