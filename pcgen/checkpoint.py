@@ -1,6 +1,6 @@
 """From a checkpoint to its model, safely: no code that the file names is run, unless it is pcgen's own."""
 
-import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 
 from pcgen.base import CHECKPOINT_FORMAT, CHECKPOINT_KEY, GenerativeModel
 from pcgen.errors import CheckpointError, PcgenError
+from pcgen.io.torch_archive import ForeignPickleError, TornArchiveError, survey
 from pcgen.recipe import build
 
 PathLike = str | Path
@@ -84,52 +85,118 @@ def read_checkpoint(path: PathLike, *, map_location: Any = "cpu") -> dict[str, A
         CheckpointError: As `load`.
     """
     file = find_checkpoint(path)
-    try:
-        checkpoint = torch.load(file, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(_why_refused(file, error)) from error
-    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:
+    card = _survey(file)[CHECKPOINT_KEY]
+    if card.get("format") != CHECKPOINT_FORMAT:
         raise CheckpointError(
-            f"{file} cannot be read as a checkpoint: it is truncated or of another kind ({_first_line(error)})"
-        ) from error
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get(CHECKPOINT_KEY), dict):
-        keys = f", it holds {', '.join(map(str, list(checkpoint)[:5]))}" if isinstance(checkpoint, dict) else ""
-        raise CheckpointError(f"{file} is not a checkpoint of pcgen{keys}; give one that `pcgen fit` wrote")
-    version = checkpoint[CHECKPOINT_KEY].get("format")
-    if version != CHECKPOINT_FORMAT:
-        raise CheckpointError(
-            f"{file} has checkpoint format {version!r} and this pcgen reads {CHECKPOINT_FORMAT}: "
-            f"it was written by pcgen {checkpoint[CHECKPOINT_KEY].get('version')}"
+            f"{file} has checkpoint format {card.get('format')!r} and this pcgen reads {CHECKPOINT_FORMAT}: "
+            f"it was written by pcgen {card.get('version')}"
         )
+    try:
+        checkpoint: dict[str, Any] = torch.load(file, map_location=map_location, weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{file} cannot be read as a checkpoint ({_first_line(error)})") from error
     return checkpoint
 
 
 def find_checkpoint(path: PathLike) -> Path:
-    """Resolve a checkpoint file, a run's folder to its last checkpoint, or a folder of runs to that of its newest.
+    """Resolve a checkpoint file, or a folder to its newest whole checkpoint.
+
+    In a run's folder that is the one furthest in training, `last` if several are; of a folder of runs, the newest
+    run's. One that is torn is passed over with a warning.
 
     Raises:
-        CheckpointError: If there is none.
+        CheckpointError: If there is none, or none is whole.
     """
     path = Path(path)
     if path.is_file():
         return path
     if not path.exists():
         raise CheckpointError(f"there is no checkpoint {path}")
+    files = _candidates(path)
+    if not files:
+        raise CheckpointError(f"the folder {path} holds no checkpoint (*.ckpt, checkpoints/*.ckpt, or a run with them)")
+    found, torn = _first_whole(files)
+    if found is None:
+        reasons = "; ".join(f"{file.name}: {why}" for file, why in torn.items())
+        raise CheckpointError(f"{files[0].parent} holds no whole checkpoint ({reasons})")
+    return found
+
+
+def newest_whole(folder: PathLike) -> Path | None:
+    """Give what `find_checkpoint` gives of a folder, or None where there is no whole checkpoint."""
+    return _first_whole(_candidates(Path(folder)))[0]
+
+
+def _candidates(folder: Path) -> list[Path]:
+    """Give the checkpoints of the run that was written to last; what an interrupted save left is none."""
     for pattern in ("*.ckpt", "checkpoints/*.ckpt", "*/checkpoints/*.ckpt"):
-        if found := sorted(path.glob(pattern), key=lambda p: p.stat().st_mtime):
-            newest = found[-1].parent
-            return next((p for p in found if p.parent == newest and p.stem == "last"), found[-1])
-    raise CheckpointError(f"the folder {path} holds no checkpoint (*.ckpt, checkpoints/*.ckpt, or a run with them)")
+        found = [file for file in folder.glob(pattern) if file.is_file() and not file.name.startswith(".")]
+        if found:
+            newest = max(found, key=_written).parent
+            return sorted(file for file in found if file.parent == newest)
+    return []
 
 
-def _why_refused(file: Path, error: Exception) -> str:
-    text = str(error)
-    if "GLOBAL " in text or "Unsupported global" in text or "Unsupported class" in text:
-        return (
+def _written(file: Path) -> float:
+    return file.stat().st_mtime
+
+
+def _first_whole(files: list[Path]) -> tuple[Path | None, dict[Path, str]]:
+    """Give the whole file that is furthest in training, and those that are torn; a warning names them.
+
+    How far one is stands in its pickle, which is read in milliseconds; all bytes are read, to compare them with their
+    checksums, of the furthest, and of the next only if that is torn.
+    """
+    torn: dict[Path, str] = {}
+    order = []
+    for file in files:
+        try:
+            order.append((_steps(_survey(file, checksums=False)), file.stem == "last", _written(file), file))
+        except CheckpointError as error:
+            torn[file] = str(error)
+    found = None
+    for *_, file in sorted(order, reverse=True):
+        try:
+            _survey(file)
+        except CheckpointError as error:
+            torn[file] = str(error)
+        else:
+            found = file
+            break
+    if torn and found is not None:
+        names = ", ".join(sorted(file.name for file in torn))
+        warnings.warn(f"not whole, and passed over: {names} in {found.parent}; {found.name} is taken", stacklevel=4)
+    return found, torn
+
+
+def _steps(content: dict[str, Any]) -> int:
+    steps = content.get("global_step")
+    return steps if type(steps) is int else -1
+
+
+def _survey(file: Path, *, checksums: bool = True) -> dict[str, Any]:
+    """Give a checkpoint's content with claims for tensors.
+
+    Raises:
+        CheckpointError: If it is torn, of another kind, or made to harm.
+    """
+    try:
+        content = survey(file, checksums=checksums)
+    except TornArchiveError as error:
+        raise CheckpointError(
+            f"{file} cannot be read as a checkpoint: it is truncated, damaged or of another kind ({_first_line(error)})"
+        ) from error
+    except ForeignPickleError as error:
+        raise CheckpointError(
             f"{file} holds pickled objects, which can run code when they are loaded, and is refused; "
             "a checkpoint of pcgen holds tensors and plain values alone"
-        )
-    return f"{file} cannot be read as a checkpoint: it is truncated or of another kind ({_first_line(error)})"
+        ) from error
+    except CheckpointError as error:
+        raise CheckpointError(f"{file} is refused: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get(CHECKPOINT_KEY), dict):
+        keys = f", it holds {', '.join(map(str, list(content)[:5]))}" if isinstance(content, dict) else ""
+        raise CheckpointError(f"{file} is not a checkpoint of pcgen{keys}; give one that `pcgen fit` wrote")
+    return content
 
 
 def _first_line(error: Exception) -> str:

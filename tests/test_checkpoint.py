@@ -1,4 +1,5 @@
 import functools
+import os
 import pickle
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import torch
 from pytorch_lightning import Trainer
 
 import pcgen
+from pcgen.checkpoint import find_checkpoint, newest_whole
 from pcgen.datamodules import Shapes
 from pcgen.errors import CheckpointError
 from pcgen.losses import ChamferReconstruction
@@ -238,3 +240,69 @@ def test_a_record_of_something_else(trained, tmp_path):
 
     with pytest.raises(CheckpointError, match="MLPDecoder, not of a generative model"):
         pcgen.load(change(trained, tmp_path, edit))
+
+
+def saved(trained, path, step, age=0.0):
+    """Write a whole checkpoint of another step, `age` seconds old."""
+    content = torch.load(trained[1], weights_only=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(content | {"global_step": step}, path)
+    os.utime(path, (1e9 - age, 1e9 - age))
+    return path
+
+
+def tear(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "cut":
+        content = content[: len(content) // 2]
+    elif how == "empty":
+        content = content[:0]
+    else:  # a bit of a weight: the archive and its pickle are as they were
+        with zipfile.ZipFile(path) as archive:
+            part = max(archive.infolist(), key=lambda info: (info.filename.count("/data/"), info.file_size))
+        content[part.header_offset + 30 + len(part.filename) + 100 + part.file_size // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+def test_a_folder_means_the_checkpoint_that_is_furthest(trained, tmp_path):
+    last = saved(trained, tmp_path / "last.ckpt", 20, age=50)
+    best = saved(trained, tmp_path / "best.ckpt", 30, age=90)
+    assert find_checkpoint(tmp_path) == best  # killed between saving it and `last`
+    saved(trained, last, 30, age=95)
+    assert find_checkpoint(tmp_path) == newest_whole(tmp_path) == last
+    last.unlink()
+    assert find_checkpoint(tmp_path) == best
+    other = saved(trained, tmp_path / "other.ckpt", 30, age=10)
+    assert find_checkpoint(tmp_path) == other
+
+
+@pytest.mark.parametrize("how", ["cut", "empty", "bit"])
+def test_a_torn_checkpoint_is_passed_over_with_one_warning(trained, tmp_path, how):
+    folder = tmp_path / "checkpoints"
+    last, best = saved(trained, folder / "last.ckpt", 30), saved(trained, folder / "best.ckpt", 20)
+    tear(last, how)
+    with pytest.warns(UserWarning, match=r"passed over: last\.ckpt in .*; best\.ckpt is taken") as said:
+        assert find_checkpoint(tmp_path) == best
+    assert len([w for w in said if "passed over" in str(w.message)]) == 1
+    with pytest.raises(CheckpointError, match=r"last\.ckpt cannot be read"):
+        pcgen.load(last)
+    tear(best, how)
+    with pytest.raises(CheckpointError, match=r"no whole checkpoint.*best\.ckpt.*last\.ckpt|last\.ckpt.*best\.ckpt"):
+        find_checkpoint(tmp_path)
+    assert newest_whole(tmp_path) is None
+
+
+def test_what_an_interrupted_save_left_is_no_checkpoint(trained, tmp_path):
+    saved(trained, tmp_path / ".last.ckpt.12345.part.ckpt", 40)
+    assert newest_whole(tmp_path) is None
+    assert newest_whole(tmp_path / "nowhere") is None
+    with pytest.raises(CheckpointError, match="holds no checkpoint"):
+        find_checkpoint(tmp_path)
+    whole = saved(trained, tmp_path / "last.ckpt", 3)
+    assert find_checkpoint(tmp_path) == whole
+
+
+def test_of_several_runs_the_newest_counts(trained, tmp_path):
+    saved(trained, tmp_path / "monday" / "checkpoints" / "last.ckpt", 900, age=500)
+    tuesday = saved(trained, tmp_path / "tuesday" / "checkpoints" / "last.ckpt", 10)
+    assert find_checkpoint(tmp_path) == tuesday
