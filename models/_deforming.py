@@ -11,6 +11,7 @@ from pcgen.losses import BernoulliReconstruction, ChamferReconstruction, Reconst
 from pcgen.metrics import MeanOverData
 from pcgen.models._autoencoding import DeterministicCode
 from pcgen.models._prior import check_codes
+from pcgen.models._whole_batch import batch_mean
 from pcgen.nets import Decoder, Deformation, Encoder, Template
 from pcgen.nets.templates import Price
 
@@ -129,9 +130,10 @@ class Deforming(DeterministicCode):
         z = self.code(x)
         made, price = self.decoder.made(z)
         reconstruction, paid = self.reconstruction(made.x, x).mean(), price()
-        penalties = paid.penalties()
+        centers = {name: batch_mean(self, center) for name, center in paid.centers.items()}
+        penalties = Price(paid.costs, centers).penalties()
         loss = torch.stack([reconstruction, *penalties.values()]).sum()
-        means = {f"mean/{name}": center for name, center in paid.centers.items()}
+        means = {f"mean/{name}": center for name, center in centers.items()}
         return {"loss": loss, "reconstruction": reconstruction, **penalties, "codes": z, **means}
 
     # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────

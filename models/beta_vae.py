@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pcgen.base import OptimizerFactory, SchedulerFactory
 from pcgen.losses import ConstantBeta, Reconstruction, Schedule
+from pcgen.models._whole_batch import batch_mean
 from pcgen.models.vae import VAE
 from pcgen.nets import Decoder, Encoder
 
@@ -64,7 +65,12 @@ class BetaVAE(VAE):
 
     def penalty(self, kl: Tensor) -> Tensor:
         """Give β(t) KL, or what else the schedule makes of a KL."""
-        return self.schedule.penalty(kl, self.step)
+        return self.schedule.penalty(batch_mean(self, kl), self.step)
+
+    def means(self) -> dict[str, Tensor]:
+        """Give the terms' means, the loss with the penalty of all data's KL, which a `Capacity` has no mean of."""
+        means = super().means()
+        return means | {"loss": means["reconstruction"] + self.schedule.penalty(means["kl"], self.step)}
 
     def on_train_batch_end(self, *_: object) -> None:
         """Remember the steps for evaluations after the training."""

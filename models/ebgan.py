@@ -27,6 +27,7 @@ from pcgen.errors import ConfigurationError
 from pcgen.losses import ChamferReconstruction, Reconstruction, pulling_away
 from pcgen.models._adversarial import SamplingByNoise
 from pcgen.models._autoencoding import check_pair
+from pcgen.models._whole_batch import batch_rows
 from pcgen.nets import Decoder, Encoder, MLPDecoder, PointNetEncoder
 
 
@@ -159,7 +160,9 @@ class EBGAN(SamplingByNoise):
             Scalars: `loss` = mean D(G(z)) + λ PT, `generator_loss` = mean D(G(z)), and `pulling_away` = PT.
         """
         energy, s = self.discriminator(self.generate(self.noise(n, generator=generator)))
-        repulsion = pulling_away(s.to(energy.dtype)) if self.pulling_away_weight else energy.new_zeros(())
+        repulsion = energy.new_zeros(())
+        if self.pulling_away_weight:
+            repulsion = pulling_away(batch_rows(self, s.to(energy.dtype)))
         loss = energy.mean() + self.pulling_away_weight * repulsion
         return {"loss": loss, "generator_loss": energy.mean(), "pulling_away": repulsion}
 

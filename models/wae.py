@@ -9,7 +9,7 @@ Where it differs, and why:
 
 - The kernel is 1 / (1 + ‖x − y‖²) and the estimator the V-statistic (diagonals in) unless told otherwise; the paper's
   are the sum of inverse multiquadrics and the U-statistic.
-- On several processes each compares the codes of its own share of the batch.
+- On several processes the batch's size is that of all their shares together: each compares all codes with all draws.
 - An evaluation compares all its codes at once with as many draws of the prior, by the U-statistic, which is 0 on
   average where they agree; that of a batch would depend on the batch's size.
 """
@@ -24,6 +24,7 @@ from pcgen.errors import ConfigurationError
 from pcgen.losses import Reconstruction
 from pcgen.metrics import LatentMMD
 from pcgen.models._autoencoding import DeterministicCode, StandardNormalPrior
+from pcgen.models._whole_batch import batch_rows
 from pcgen.nets import Decoder, Encoder
 from pcgen.ops import InverseMultiquadratic, kernel_mmd2
 from pcgen.ops.kernels import RecordedKernel
@@ -80,6 +81,7 @@ class WAE(DeterministicCode, StandardNormalPrior):
         """
         codes, reconstruction = self._reconstructed(x)
         y = torch.randn(codes.shape, generator=generator or self.step_generator()).to(codes)
+        codes, y = batch_rows(self, codes), batch_rows(self, y)
         mmd2 = kernel_mmd2(codes, y, kernel=self.kernel, unbiased=self.unbiased)
         loss = reconstruction + self.mmd_weight * mmd2
         return {"loss": loss, "reconstruction": reconstruction, "mmd2": mmd2}
