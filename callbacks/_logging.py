@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.trainer.states import TrainerFn
 
 from pcgen.errors import DataError
 
@@ -36,8 +37,9 @@ def batches_so_far(trainer: Trainer) -> int:
 
 
 def last_step(trainer: Trainer) -> int:
-    """Give the step at which Lightning has put the last epoch's averages, so that rows of one epoch line up."""
-    return max(batches_so_far(trainer) - 1, 0)
+    """Give the step at which Lightning has put the last averages, so that what belongs to them lines up."""
+    steps = batches_so_far(trainer)  # a validation or test outside a training is logged there
+    return max(steps - 1, 0) if trainer.state.fn == TrainerFn.FITTING else steps
 
 
 def log_final(trainer: Trainer, values: Mapping[str, float]) -> None:

@@ -19,6 +19,7 @@ from pcgen import __version__
 from pcgen.errors import ConfigurationError, DivergenceError, UnsupportedOperationError
 from pcgen.ops.finite import not_finite
 from pcgen.ops.paths import Path, interpolate_codes
+from pcgen.provenance import provenance
 from pcgen.recipe import Recorded, describe, plain_numbers
 from pcgen.saving import write_durably
 
@@ -385,8 +386,11 @@ class GenerativeModel(Recorded, LightningModule):
         write_durably(self.trainer.strategy)
         if isinstance(datamodule, DataModule):
             self.data_info = datamodule.info()
-        for logger in self.trainer.loggers:
-            logger.log_hyperparams({k: v for k, v in self.card().items() if k != "format"})
+        if self.trainer.loggers and self.trainer.is_global_zero:
+            card = {key: value for key, value in self.card().items() if key not in ("format", "version")}
+            made = card | provenance(self.trainer)
+            for logger in self.trainer.loggers:
+                logger.log_hyperparams(made)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add how the model was made, as plain data, and the seed of its noise, so that resuming is exact.
