@@ -84,4 +84,5 @@ class BetaVAE(VAE):
 
     def on_train_epoch_end(self) -> None:
         """Log where the schedule is."""
+        super().on_train_epoch_end()
         self.log(f"train/{self.schedule.quantity}", self.schedule.value(self.step), sync_dist=False)

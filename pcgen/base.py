@@ -19,8 +19,10 @@ from pcgen import __version__
 from pcgen.errors import ConfigurationError, DivergenceError, UnsupportedOperationError
 from pcgen.ops.finite import not_finite
 from pcgen.ops.paths import Path, interpolate_codes
+from pcgen.ops.processes import take_from_first
 from pcgen.provenance import provenance
 from pcgen.recipe import Recorded, describe, plain_numbers
+from pcgen.resuming import ExactResuming
 from pcgen.saving import write_durably
 
 CHECKPOINT_KEY = "pcgen"
@@ -171,7 +173,7 @@ class GenerativeModel(Recorded, LightningModule):
         confusion: Of a classifier's last evaluation (K, K) int64: row i, column j counts data of class i that were
             taken for class j; None for any other model, or before.
         data_info: `DataModule.info()` of the training data, once it is known; kept in the checkpoint.
-        noise_seed: Of `step_generator`; taken from torch's global seed at the first step, kept in the checkpoint.
+        noise_seed: Of `step_generator`; taken from torch's global seed as a training begins, kept in the checkpoint.
         optimizer: Makes the optimizer from parameters.
         lr_scheduler: Makes the learning-rate schedule from the optimizer, stepped once a `schedule_interval`, or None.
         schedule_interval: "epoch", or "step" for an optimizer step.
@@ -366,15 +368,38 @@ class GenerativeModel(Recorded, LightningModule):
         """
         if self._trainer is None:  # a bare loop, in which nobody counts the steps: torch's global state does
             return torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+        state = hashlib.blake2b(repr(self.step_place(batch_idx)).encode(), digest_size=8).digest()
+        return torch.Generator().manual_seed(int.from_bytes(state, "little") >> 1)
+
+    def step_place(self, batch_idx: int) -> tuple[int | bool, ...]:
+        """Give what a step's chance depends on, that of torch's, NumPy's and Python's global generators too."""
         if self.noise_seed is None:
             self.noise_seed = torch.initial_seed() % 2**63
         step = (self.trainer.current_epoch, self.trainer.global_step) if self.training else (0, 0)
-        place = (self.noise_seed, self.training, self.trainer.global_rank, *step, batch_idx)
-        state = hashlib.blake2b(repr(place).encode(), digest_size=8).digest()
-        return torch.Generator().manual_seed(int.from_bytes(state, "little") >> 1)
+        return (self.noise_seed, self.training, self.trainer.global_rank, *step, batch_idx)
+
+    def rank_state(self) -> dict[str, Any]:
+        """Give what this process alone has of a training, as tensors and plain values, besides the state dict.
+
+        A checkpoint holds that of all processes. The state dict in it is the first process's.
+        """
+        return {}
+
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """Take what `rank_state` gave, when a training goes on."""
 
     def step_left_out(self) -> None:
         """Hear that the optimizer step of this batch is left out, because some of its numbers are not finite."""
+
+    def on_train_epoch_end(self) -> None:
+        """Give every process the first one's running statistics, as DistributedDataParallel does before each step.
+
+        So what the processes do after an epoch without a validation, such as drawing samples together, they do with one
+        model: the one that the checkpoint holds.
+        """
+        if self.trainer.world_size > 1:
+            own = getattr(self, "_ddp_params_and_buffers_to_ignore", ())  # of each process, such as its chains
+            take_from_first(buffer for name, buffer in self.named_buffers() if name not in own)
 
     # ── what a checkpoint says ────────────────────────────────────────────────────────────────────────────────────
 
@@ -384,6 +409,10 @@ class GenerativeModel(Recorded, LightningModule):
         if stage != "fit":
             return
         write_durably(self.trainer.strategy)
+        ExactResuming.attach(self.trainer)
+        if self.noise_seed is None:
+            self.noise_seed = torch.initial_seed() % 2**63
+        self.noise_seed = self.trainer.strategy.broadcast(self.noise_seed)  # a checkpoint holds one of them
         if isinstance(datamodule, DataModule):
             self.data_info = datamodule.info()
         if self.trainer.loggers and self.trainer.is_global_zero:
@@ -407,7 +436,7 @@ class GenerativeModel(Recorded, LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Go on with the noise that the training began with."""
-        self.noise_seed = checkpoint.get(NOISE_KEY)
+        self.noise_seed = checkpoint.get(NOISE_KEY, self.noise_seed)
 
     def card(self) -> dict[str, Any]:
         """Return everything needed to make this model again, besides its weights."""

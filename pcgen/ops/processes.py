@@ -15,6 +15,7 @@ have the same ℓ. That is what the backward passes here give, without any commu
 Without a process group, and in one of a single process, everything is given back as it is.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -66,6 +67,13 @@ def mean_over_processes(x: Tensor) -> Tensor:
         return x
     mean: Tensor = _Mean.apply(x)  # type: ignore[no-untyped-call]
     return mean
+
+
+def take_from_first(tensors: Iterable[Tensor]) -> None:
+    """Overwrite tensors with those of the first process, the same ones in the same order on every process."""
+    if _world_size() > 1:
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor, 0)
 
 
 class _AllRows(torch.autograd.Function):
