@@ -4,7 +4,7 @@ import signal
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never
+from typing import Any, Never
 
 import yaml
 from jsonargparse import Namespace
@@ -24,9 +24,6 @@ from pcgen.base import DataModule, GenerativeModel
 from pcgen.cli import dashboards, runs
 from pcgen.cli.config_errors import explain
 from pcgen.errors import CheckpointError, ConfigurationError, PcgenError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 VERB_ARGUMENTS = ("ckpt_path", "weights_only", "verbose", "return_predictions")  # of single verbs, not of an experiment
 
@@ -160,39 +157,10 @@ class TrainCLI(LightningCLI):
 
     def after_predict(self) -> None:
         """Write the predictions and say where they are."""
-        runs.announce(self.trainer, self.folder, predictions=self._write_predictions())
+        from pcgen.cli.predictions import write_predictions
 
-    def _write_predictions(self) -> Path:
-        import torch
-
-        from pcgen.cli.image_writing import write_images
-        from pcgen.cli.modeldata import as_images
-        from pcgen.io import CloudSet, write_clouds
-
-        trainer = self.trainer
-        rank = f"_{trainer.global_rank}" if trainer.world_size > 1 else ""  # each process has its share
-        file = self.folder / f"predictions{rank}.h5"
-        batches = trainer.predict_loop.predictions
-        if batches and all(isinstance(b, torch.Tensor) and b.ndim == 2 for b in batches):
-            file = file.with_suffix(".csv")
-            _write_table(file, torch.cat(batches), self.datamodule.class_names)
-        elif batches and all(isinstance(b, torch.Tensor) and b.shape[-1] == 3 and b.ndim == 3 for b in batches):
-            write_clouds(file, CloudSet(torch.cat(batches).cpu().numpy(), up_axis=self.datamodule.up_axis))
-        elif batches and all(isinstance(b, torch.Tensor) and b.ndim == 4 for b in batches):
-            shape = (sum(map(len, batches)), *batches[0].shape[1:])
-            write_images(file, map(as_images, batches), shape)
-        return file
-
-
-def _write_table(file: Path, values: "Tensor", names: tuple[str, ...]) -> None:
-    """Write values (K, C), such as the probabilities of classes, with a name over each column."""
-    import csv
-
-    from pcgen.io.files import atomic
-
-    columns = [names[k] if k < len(names) else str(k) for k in range(values.shape[1])]
-    with atomic(file) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([columns, *values.tolist()])
+        written = write_predictions(self.trainer, self.datamodule, self.folder)
+        runs.announce(self.trainer, self.folder, predictions=written)
 
 
 def _experiment(config: Namespace) -> Namespace:
