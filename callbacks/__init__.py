@@ -1,6 +1,7 @@
 """Callbacks: what happens beside the training. Pictures and scores, written into the run's folder and logged."""
 
 from pcgen.callbacks.confusion import Confusion
+from pcgen.callbacks.dashboards import Dashboards
 from pcgen.callbacks.decompositions import Decompositions
 from pcgen.callbacks.energies import Energies
 from pcgen.callbacks.interpolations import Interpolations
@@ -11,6 +12,8 @@ from pcgen.callbacks.latent_space import LatentSpace
 from pcgen.callbacks.latent_usage import LatentUsage
 from pcgen.callbacks.linear_probe import LinearProbe
 from pcgen.callbacks.loss_curves import LossCurves
+from pcgen.callbacks.numerical_health import NumericalHealth
+from pcgen.callbacks.preemption import Preemption
 from pcgen.callbacks.reconstruction_quality import ReconstructionQuality
 from pcgen.callbacks.reconstructions import Reconstructions
 from pcgen.callbacks.restorations import Restorations
@@ -21,6 +24,7 @@ from pcgen.callbacks.traversals import Traversals
 
 __all__ = [
     "Confusion",
+    "Dashboards",
     "Decompositions",
     "Energies",
     "Interpolations",
@@ -31,6 +35,8 @@ __all__ = [
     "LatentUsage",
     "LinearProbe",
     "LossCurves",
+    "NumericalHealth",
+    "Preemption",
     "ReconstructionQuality",
     "Reconstructions",
     "Restorations",

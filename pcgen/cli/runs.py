@@ -1,24 +1,30 @@
 """A run's folder, what writes into it, and what is said of it in the end."""
 
 import contextlib
-import os
 import shlex
 import shutil
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.cli import SaveConfigCallback
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities import rank_zero_only
 
 from pcgen.base import GenerativeModel
 from pcgen.callbacks._logging import run_folder as written_to
 from pcgen.cli.common import shown
+from pcgen.cli.folders import CONFIG
+from pcgen.io.files import atomic
 
-RUN_FOLDER = "PCGEN_RUN_FOLDER"  # handed down to the processes that Lightning launches for the other ranks
+_PATHS = {
+    "NumericalHealth": "pcgen.callbacks.NumericalHealth",
+    "Preemption": "pcgen.callbacks.Preemption",
+    "ModelCheckpoint": "pytorch_lightning.callbacks.ModelCheckpoint",
+}
+_ARGUMENTS = {"ModelCheckpoint": {"save_last": True, "dirpath": None}}
 REFRESHES = 10  # of the progress bar in a second; Lightning's 100 cost more than a small training step
 
 
@@ -49,39 +55,32 @@ class Bar(RichProgressBar):
         self._stop_progress()
 
 
-def run_folder(config: Namespace, verb: str) -> Path:
-    """Make up runs/<name>/<time> for a new run; the ranks that Lightning launches inherit it."""
-    if RUN_FOLDER in os.environ and "LOCAL_RANK" in os.environ:
-        return Path(os.environ[RUN_FOLDER])
-    name = experiment_name(config)
-    time = datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S") + ("" if verb == "fit" else f"_{verb}")
-    folder = Path(config.runs) / name / time
-    taken = 1
-    while folder.exists():
-        taken += 1
-        folder = folder.with_name(f"{time}_{taken}")
-    os.environ[RUN_FOLDER] = str(folder)
-    return folder
+class Experiment(SaveConfigCallback):
+    """Writes the experiment's settings into the run's folder, whole or not at all."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:  # noqa: ARG002 -- Lightning's
+        """Write them."""
+        folder = written_to(trainer)  # asked on every rank, which agree on it
+        if trainer.is_global_zero:
+            with atomic(folder / CONFIG, durable=True) as unfinished:
+                self.parser.save(self.config, str(unfinished), skip_none=False, overwrite=True, multifile=False)
 
 
-def experiment_name(config: Namespace) -> str:
-    """Give the experiment's name: the one in the config, or what is trained on what."""
-    return config.name or "-".join(_class_name(config[part]) for part in ("model", "data"))
+def callbacks(configured: Any, folder: Path, *, enabled: bool | None, fits: bool) -> list[Namespace]:
+    """Put checkpoints into the run's folder, and give a training what every training should have.
 
-
-def _class_name(part: Namespace) -> str:
-    return str(part.class_path).rpartition(".")[2].lower()
-
-
-def callbacks(configured: Any, folder: Path, *, enabled: bool | None) -> list[Namespace]:
-    """Put checkpoints into the run's folder; without any word on them, keep the last."""
+    Args:
+        configured: `trainer.callbacks` of the config.
+        folder: Of the run.
+        enabled: `trainer.enable_checkpointing`; without any word on checkpoints, the last is kept.
+        fits: This is a training, which stops at a signal with a checkpoint, and at numbers that are not finite.
+    """
     given = [] if configured is None else configured if isinstance(configured, list) else [configured]
-    keepers = [c for c in given if c.class_path.endswith("ModelCheckpoint")]
-    if not keepers and enabled is not False:
-        path = "pytorch_lightning.callbacks.ModelCheckpoint"
-        keepers = [Namespace(class_path=path, init_args=Namespace(save_last=True, dirpath=None))]
-        given = [*given, *keepers]
-    for keeper in keepers:
+    default = {"Preemption": fits and enabled is not False, "ModelCheckpoint": enabled is not False}
+    for name, wanted in default.items():
+        if wanted and not any(c.class_path.endswith(name) for c in given):
+            given = [*given, Namespace(class_path=_PATHS[name], init_args=Namespace(_ARGUMENTS.get(name, {})))]
+    for keeper in (c for c in given if c.class_path.endswith("ModelCheckpoint")):
         if not keeper.init_args.get("dirpath"):
             keeper.init_args["dirpath"] = str(folder / "checkpoints")
     return given
@@ -126,8 +125,8 @@ def _say_where(trainer: Trainer, places: dict[str, Path], trained: bool, finishe
     if kept is not None:
         word = shlex.quote(shown(kept))
         rows["checkpoint"] = shown(kept)
-        config = shlex.quote(shown(places["run"] / "config.yaml"))
-        go_on = f"pcgen fit --config {config} --ckpt_path {word}"
+        run = shlex.quote(shown(places["run"]))
+        go_on = f"pcgen fit --config {run}/config.yaml --folder {run}"
         rows["next"] = f"pcgen {_use(model, word)}" if finished else go_on
     elif trained and not finished:
         rows["checkpoint"] = "none yet: the first is written at the end of the first epoch"

@@ -1,6 +1,7 @@
 """`pcgen fit | validate | test | predict`: the Lightning CLI over the zoo, with a folder of its own for every run."""
 
 import signal
+import warnings
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +22,8 @@ import pcgen.losses
 import pcgen.models
 import pcgen.nets  # noqa: F401 -- imported so that a config may use the short names of all these rooms' classes
 from pcgen.base import DataModule, GenerativeModel
-from pcgen.cli import dashboards, runs
+from pcgen.callbacks.preemption import Preempted
+from pcgen.cli import common, dashboards, folders, runs
 from pcgen.cli.config_errors import explain
 from pcgen.errors import CheckpointError, ConfigurationError, PcgenError
 
@@ -52,7 +54,7 @@ class TrainCLI(LightningCLI):
             seed_everything_default=0,
             auto_configure_optimizers=False,  # optimizer and schedule are arguments of the model
             load_from_checkpoint_support=False,  # checkpoints carry a record of their own: pcgen.recipe
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=runs.Experiment,
             args=words,
         )
 
@@ -70,23 +72,50 @@ class TrainCLI(LightningCLI):
             read_checkpoint(checkpoint)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Add the run's name."""
+        """Add the run's name and folder."""
         parser.add_argument(
             "--name", type=str | None, default=None, help="Name of the run: its folder is runs/<name>/<time>."
         )
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs.")
+        parser.add_argument(
+            "--folder",
+            type=str | None,
+            default=None,
+            help="Folder of this run, in the place of runs/<name>/<time>. A training that is there goes on from its "
+            "newest whole checkpoint, so the same command, given again after whatever has ended it, finishes it.",
+        )
 
     def before_instantiate_classes(self) -> None:
         """Give the run its folder, and everything that writes a place in it."""
         config = self.config[self.verb]
         self.experiment = _experiment(config)
-        self.folder = runs.run_folder(config, self.verb)
+        self.run = folders.find_folder(config, self.verb)
+        self.folder = self.run.path
+        if self.run.checkpoint is not None:
+            self._go_on(config)
         trainer = config.trainer
         trainer.default_root_dir = str(self.folder)
         if trainer.logger is not False and not trainer.fast_dev_run:
-            name = runs.experiment_name(config)
-            trainer.logger = dashboards.loggers(trainer.logger, self.folder, name=name, resumed=False)
-        trainer.callbacks = runs.callbacks(trainer.callbacks, self.folder, enabled=trainer.enable_checkpointing)
+            name = folders.experiment_name(config)
+            tags = [str(part.class_path).rpartition(".")[2] for part in (config.model, config.data)]
+            trainer.logger = dashboards.loggers(trainer.logger, self.folder, name=name, verb=self.verb, tags=tags)
+            if self.verb == "fit":
+                trainer.callbacks = dashboards.callbacks(trainer.callbacks)
+        trainer.callbacks = runs.callbacks(
+            trainer.callbacks, self.folder, enabled=trainer.enable_checkpointing, fits=self.verb == "fit"
+        )
+
+    def _go_on(self, config: Namespace) -> None:
+        """Let the training go on from the checkpoint in its folder.
+
+        Raises:
+            ConfigurationError: If it was begun with other settings.
+        """
+        parser = self._parser(self.verb)
+        folders.check_same(self.folder, yaml.safe_load(parser.dump(self.experiment, skip_none=False)))
+        config.ckpt_path = str(self.run.checkpoint)
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # it is its own
+        common.say(f"going on from {common.shown(config.ckpt_path)}")
 
     def instantiate_classes(self) -> None:
         """Build everything; what a class says of its arguments stands alone, without the parser's frame.
@@ -131,14 +160,18 @@ class TrainCLI(LightningCLI):
     def fit(self, **arguments: Any) -> None:
         """Train; whatever ends it, say where the checkpoint is."""
         try:
-            self.trainer.fit(**arguments)
+            with folders.occupied(self.folder):
+                self.trainer.fit(**arguments)
         except BaseException as error:
             if isinstance(error, PcgenError) and self.trainer.global_step == 0:
-                runs.discard(self.folder)  # the input was at fault: nothing has been trained
+                if self.run.fresh:
+                    runs.discard(self.folder)  # the input was at fault: nothing has been trained
             elif self.folder.exists():
                 runs.announce(self.trainer, self.folder, trained=True, finished=False)
             if isinstance(error, SIGTERMException):
                 raise SystemExit(128 + signal.SIGTERM) from None
+            if isinstance(error, Preempted) and error.signal == signal.SIGINT:
+                raise KeyboardInterrupt from None
             if isinstance(error, SystemExit) and error.code == 1:  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from None
             raise
@@ -169,6 +202,7 @@ def _experiment(config: Namespace) -> Namespace:
     for key in VERB_ARGUMENTS:
         if key in copy:
             del copy[key]
+    copy.folder = None
     return copy
 
 

@@ -1,0 +1,205 @@
+"""Which folder a run has: a new one, or that of a run that goes on. All processes of a run agree on it."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import yaml
+from jsonargparse import Namespace
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.utilities import rank_zero_only
+
+from pcgen.checkpoint import newest_whole
+from pcgen.errors import ConfigurationError
+from pcgen.io.files import remove_leftovers
+
+RUN_FOLDER = "PCGEN_RUN_FOLDER"  # handed down to the processes that Lightning launches for the other ranks
+CONFIG, CHECKPOINTS = "config.yaml", "checkpoints"
+
+# What a run that goes on may have otherwise than before: how far, where and how watched, but not what is learned.
+FREE = {
+    "trainer": {
+        "accelerator", "strategy", "devices", "num_nodes", "plugins", "logger", "callbacks", "max_epochs", "max_steps",
+        "max_time", "min_epochs", "min_steps", "log_every_n_steps", "enable_checkpointing", "enable_progress_bar",
+        "enable_model_summary", "profiler", "default_root_dir", "limit_val_batches", "limit_test_batches",
+        "limit_predict_batches", "check_val_every_n_epoch", "val_check_interval", "num_sanity_val_steps",
+    },
+    "data": {"num_workers"},
+}  # fmt: skip
+
+
+class RunFolder(NamedTuple):
+    """Where a run writes.
+
+    Attributes:
+        path: The folder.
+        fresh: It was not there before, so it may be removed if the run never begins.
+        checkpoint: To go on from, if a run is there that has one.
+    """
+
+    path: Path
+    fresh: bool
+    checkpoint: Path | None = None
+
+
+def find_folder(config: Namespace, verb: str) -> RunFolder:
+    """Find the folder of a run: the one that was named, the one of this job, or a new one.
+
+    A training goes on from the newest whole checkpoint in its folder.
+
+    Raises:
+        ConfigurationError: If the processes have no means to agree on one.
+    """
+    path = _named(config, verb) or _handed_down() or _of_job(config, verb) or _agreed(config, verb)
+    path = _new(config, verb) if path is None else path
+    os.environ[RUN_FOLDER] = str(path)
+    kept = path / CHECKPOINTS
+    checkpoint = newest_whole(kept) if verb == "fit" and kept.is_dir() else None
+    return RunFolder(path, not path.exists(), checkpoint)
+
+
+def experiment_name(config: Namespace) -> str:
+    """Give the name of an experiment: the one it was given, or its model's and data's."""
+    return config.name or "-".join(config[part].class_path.rpartition(".")[2].lower() for part in ("model", "data"))
+
+
+def _named(config: Namespace, verb: str) -> Path | None:
+    if config.folder is None:
+        return None
+    path = Path(config.folder)
+    if path.exists() and not path.is_dir():
+        raise ConfigurationError(f"--folder {path} is a file; name a folder for the run")
+    return path if verb == "fit" else path / _time(verb)
+
+
+def _handed_down() -> Path | None:
+    """Give the folder that the first process has chosen, if Lightning launched this one."""
+    return Path(os.environ[RUN_FOLDER]) if RUN_FOLDER in os.environ and "LOCAL_RANK" in os.environ else None
+
+
+def _of_job(config: Namespace, verb: str) -> Path | None:
+    """Give a SLURM job's folder, the same for all its processes and after it was requeued."""
+    if not SLURMEnvironment.detect():
+        return None
+    words = [os.environ.get("SLURM_ARRAY_JOB_ID") or os.environ["SLURM_JOB_ID"]]
+    words += [os.environ[key] for key in ("SLURM_ARRAY_TASK_ID",) if key in os.environ]
+    step = os.environ.get("SLURM_STEP_ID", "0")
+    name = "job_" + "_".join(words) + (f".{step}" if step != "0" else "") + ("" if verb == "fit" else f"_{verb}")
+    return Path(config.runs) / experiment_name(config) / name
+
+
+def _agreed(config: Namespace, verb: str) -> Path | None:
+    """Give the folder that rank zero chose, to processes that torchrun launched; after a restart the same again."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        if config.trainer.num_nodes > 1:
+            raise ConfigurationError(
+                f"{config.trainer.num_nodes} nodes cannot agree on a folder by themselves: give them one with --folder"
+            )
+        return None
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        raise ConfigurationError(
+            "the processes of this torchrun share no store to agree on a folder in: give them one with --folder"
+        )
+    from torch.distributed import PrefixStore, TCPStore
+
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = PrefixStore("pcgen", TCPStore(address, port, is_master=False))
+    if _is_first():
+        return Path(store.compare_set(verb, "", str(_new(config, verb))).decode())
+    store.wait([verb])
+    return Path(store.get(verb).decode())
+
+
+def _new(config: Namespace, verb: str) -> Path:
+    """Make up runs/<name>/<time>."""
+    folder = first = Path(config.runs) / experiment_name(config) / _time(verb)
+    taken = 1
+    while folder.exists():
+        taken += 1
+        folder = first.with_name(f"{first.name}_{taken}")
+    return folder
+
+
+def _time(verb: str) -> str:
+    return datetime.now().astimezone().strftime("%Y-%m-%d_%H-%M-%S") + ("" if verb == "fit" else f"_{verb}")
+
+
+# ── a run that goes on ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def occupied(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a folder, and clear away what a killed one left half written.
+
+    Raises:
+        ConfigurationError: If another training is in it.
+    """
+    if not _is_first():
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a") as stream:
+        if not _lock(stream):
+            raise ConfigurationError(f"another training is running in {folder}: wait for it, or name another --folder")
+        for place in (folder, folder / CHECKPOINTS):
+            remove_leftovers(place)
+        yield
+
+
+def _lock(stream: TextIO) -> bool:
+    """Lock a file until it is closed, or this process ends in whatever way; False if another has it."""
+    try:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # neither Windows nor every network's file system has such locks
+        return True
+    return True
+
+
+def _is_first() -> bool:
+    """Say whether this process is rank zero, before anything is set up; a node's first one is so for Lightning."""
+    return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0")) == "0"
+
+
+def check_same(folder: Path, experiment: dict[str, Any]) -> None:
+    """Refuse to go on with a run under settings that make it another one.
+
+    Args:
+        folder: Of the run, which wrote its `config.yaml`.
+        experiment: The settings of this command, as plain values.
+
+    Raises:
+        ConfigurationError: If they differ, naming the first that does.
+    """
+    file = folder / CONFIG
+    if not file.is_file():
+        return
+    try:
+        before = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{file} is damaged, so it cannot be told whether the run is the same one") from error
+    changed = [line for part in ("seed_everything", "model", "data", "trainer") for line in _changes(
+        before.get(part), experiment.get(part), part)]  # fmt: skip
+    if changed:
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        raise ConfigurationError(
+            f"the run in {folder} was begun with {changed[0]}{more}: go on with its own settings, "
+            f"--config {file}, or name another --folder"
+        )
+
+
+def _changes(before: Any, now: Any, where: str) -> Iterator[str]:
+    """Say of each value that differs what it was and what it would become."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        free = FREE.get(where.removesuffix(".init_args"), set())
+        for key in dict.fromkeys([*before, *now]):
+            if key not in free:
+                yield from _changes(before.get(key), now.get(key), f"{where}.{key}")
+    elif before != now:
+        yield f"{where} {before!r}, and this command says {now!r}"
