@@ -273,6 +273,20 @@ def go_on_from(logger: Logger, step: int) -> None:
         logger.experiment._get_file_writer().add_event(start)  # noqa: SLF001 -- as Lightning's own logger does
 
 
+def wandb_step(logger: Logger) -> int | None:
+    """Give the number of rows that a W&B run has; None for another logger."""
+    return int(logger.experiment.step) if isinstance(logger, WandbLogger) else None
+
+
+def go_on_with_wandb(logger: Logger, rows: int) -> None:
+    """Let a W&B run count its rows on from a number, if it does not know of them.
+
+    A run that goes on offline begins at 0 again; put together by `wandb sync`, its parts would overwrite each other.
+    """
+    if isinstance(logger, WandbLogger) and logger.experiment.step < rows:
+        logger.experiment.log({}, step=rows)
+
+
 def define_summaries(logger: Logger) -> None:
     """Let W&B keep the best value of each quantity that has a better, beside the last, on the axis of all.
 

@@ -43,7 +43,7 @@ def _run(processes: int) -> dict[str, Any]:
         "processes": processes,
         "versions": {
             "pcgen": __version__,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),  # a subclass of str, which YAML would write as an object
             "pytorch_lightning": pl.__version__,
             "python": platform.python_version(),
         },
