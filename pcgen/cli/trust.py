@@ -1,0 +1,175 @@
+"""Configs from strangers: what they may name, and how large they may be, before anything of them is parsed or imported.
+
+A config says which classes are built and with what arguments. Importing a module runs its code, so that a class path
+is as good as a program. Those of pcgen, of PyTorch's optimizers and networks and of Lightning are built as they come;
+any other is built if the person at the keyboard has named it on the command line, or has said `--trust`.
+
+It is made sure of twice: the config is searched for class paths, which gives the clearer error, and jsonargparse is
+told which import paths a value may have, which it checks before it imports.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pcgen.errors import ConfigurationError
+
+TRUSTED = ("pcgen", "torch.optim", "torch.nn", "pytorch_lightning")
+TRUST = "--trust"
+_LARGEST = 1 << 18  # bytes; the longest config of this house has 2500
+_DEEPEST = 50
+_MOST_NODES = 50_000  # when every alias is followed
+_REMEDY = f"pass {TRUST} if you know where the config comes from, or name the class on the command line yourself"
+_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+_SECTIONS = ("model", "data", "logger", "callbacks", "strategy", "plugins", "profiler", "accelerator")  # name classes
+_FILE = re.compile(r"\.(?:ya?ml|json)$|/")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a config as plain data; no tag makes it anything else.
+
+    Args:
+        path: A YAML file.
+
+    Returns:
+        Its sections.
+
+    Raises:
+        ConfigurationError: If it is no YAML of sections, larger than 256 KiB, nested deeper than 50, or grows beyond
+            50 000 values when its aliases are followed.
+    """
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ConfigurationError(f"{path} has {path.stat().st_size} bytes; a config has at most {_LARGEST}")
+        text = path.read_text(encoding="utf-8")
+        _check_growth(path, text)
+        content = yaml.load(text, Loader=_loader())  # noqa: S506 -- a safe loader, in C where that is there
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ConfigurationError(f"{path}, line {line}: not YAML: {error.problem}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"{path} is not a text file, so not a config") from error
+    except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:  # such as the 41st of a month
+        if isinstance(error, ConfigurationError):
+            raise
+        raise ConfigurationError(f"{path}: a value in it cannot be read ({' '.join(str(error).split())})") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"{path} holds no sections; a config has model:, data: and trainer:")
+    return content
+
+
+def _loader() -> Any:
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _check_growth(path: Path, text: str) -> None:
+    """Count the values without making any: aliases of aliases grow without bound, and nesting eats the stack."""
+    sizes: dict[str, int] = {}  # of what an anchor names
+    open_anchors: list[str | None] = []
+    starts: list[int] = []
+    count = 0
+    for event in yaml.parse(text, Loader=_loader()):
+        if isinstance(event, yaml.AliasEvent):
+            if event.anchor in open_anchors:
+                raise ConfigurationError(f"{path}: the value &{event.anchor} holds itself; write it out")
+            count += sizes.get(str(event.anchor), 1)
+        elif isinstance(event, yaml.ScalarEvent):
+            count += 1
+            if event.anchor is not None:
+                sizes[event.anchor] = 1
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_anchors.append(event.anchor)
+            starts.append(count)
+            count += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, start = open_anchors.pop(), starts.pop()
+            if anchor is not None:
+                sizes[anchor] = count - start
+        if len(starts) > _DEEPEST:
+            raise ConfigurationError(f"{path}: nested deeper than {_DEEPEST} levels; a config is not")
+        if count > _MOST_NODES:
+            raise ConfigurationError(f"{path}: more than {_MOST_NODES} values when its aliases are followed; no config")
+
+
+def check_config(path: Path, *, words: Sequence[str] = (), trust: bool = False) -> dict[str, Any]:
+    """Read a config and refuse class paths from outside the trusted packages.
+
+    Args:
+        path: A YAML file.
+        words: Of the command line: what they name is trusted.
+        trust: Accept all class paths.
+
+    Returns:
+        Its sections.
+
+    Raises:
+        ConfigurationError: As `read_config`, or if it names a class that is not trusted, with its place and the
+            remedy.
+    """
+    content = read_config(path)
+    if not trust:
+        allowed = (*TRUSTED, *named(words))
+        for where, name in class_paths(content):
+            if not _is_under(name, allowed):
+                raise ConfigurationError(
+                    f"{path}: {where} is {name!r}, outside pcgen: building it would run code that this config names; "
+                    f"{_REMEDY}"
+                )
+    return content
+
+
+def class_paths(content: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """Give the place and name of every class path in plain data: after `class_path`, or where a class alone belongs."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            inside = f"{where}.{key}" if where else str(key)
+            if isinstance(value, str) and (key == "class_path" or (key in _SECTIONS and not _FILE.search(value))):
+                if "." in value:
+                    yield inside, value
+            else:
+                yield from class_paths(value, inside)
+    elif isinstance(content, list):
+        for i, value in enumerate(content):
+            inside = f"{where}[{i}]"
+            if isinstance(value, str) and where.rpartition(".")[2] in _SECTIONS and _DOTTED.fullmatch(value):
+                yield inside, value
+            else:
+                yield from class_paths(value, inside)
+
+
+def named(words: Sequence[str]) -> list[str]:
+    """Give the packages of the dotted names in a command line: they are the user's own words."""
+    values = [word.rpartition("=")[2] if word.startswith("-") else word for word in words]
+    found = {name.partition(".")[0] for value in values for name in _DOTTED.findall(value)}
+    return sorted(found - {"jsonargparse"})
+
+
+def _is_under(name: str, packages: Sequence[str]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+@contextmanager
+def guarded(words: Sequence[str], *, trust: bool) -> Iterator[None]:
+    """Let jsonargparse import nothing else meanwhile, wherever a value of that kind stands.
+
+    Args:
+        words: Of the command line: what they name is trusted.
+        trust: Change nothing.
+    """
+    from jsonargparse import _common, set_parsing_settings  # the settings are global, and there is no public way back
+
+    settings = _common.parsing_settings
+    before = dict(settings)
+    try:
+        if not trust:
+            set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*TRUSTED, *named(words)])
+        yield
+    finally:
+        settings.clear()
+        settings.update(before)
