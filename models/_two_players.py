@@ -44,6 +44,7 @@ class TwoPlayers(GenerativeModel):
         generator_steps: Optimizer steps that the generator has taken.
     """
 
+    objectives = ("discriminator_terms", "generator_terms")
     generator_steps: Tensor
 
     def __init__(
@@ -70,6 +71,7 @@ class TwoPlayers(GenerativeModel):
         self.lr_scheduler = lr_scheduler
         self.register_buffer("generator_steps", torch.zeros((), dtype=torch.int64))
         self._sums: dict[str, tuple[Tensor, int]] = {}
+        self._sums_before: dict[str, tuple[Tensor, int]] = {}  # this batch
 
     # ── what a subclass says ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -103,6 +105,7 @@ class TwoPlayers(GenerativeModel):
             self._log_means()
 
     def _take_turns(self, batch: Batch, batch_idx: int) -> None:
+        self._sums_before = dict(self._sums)
         rng = self.step_generator(batch_idx)
         x = self.real(batch, generator=rng)
         k = self.trainer.accumulate_grad_batches
@@ -180,6 +183,14 @@ class TwoPlayers(GenerativeModel):
             total, count = self._sums.get(name, (0.0, 0))
             self._sums[name] = (total + value.detach().float(), count + 1)  # in half precision a long sum stands still
 
+    def step_left_out(self) -> None:
+        """Take what is not finite out of the epoch's means."""
+        self._sums = {
+            name: (total, count) if total.isfinite() else self._sums_before[name]
+            for name, (total, count) in self._sums.items()
+            if total.isfinite() or name in self._sums_before
+        }
+
     def _log_means(self) -> None:
         means = {f"train/{name}": total / count for name, (total, count) in self._sums.items()}
         means["train/generator_steps"] = self.generator_steps.float()
@@ -201,6 +212,14 @@ class TwoPlayers(GenerativeModel):
         if self.trainer.is_last_batch:
             self._step_plateaus()
         self.epoch_trained({name: float(total / count) for name, (total, count) in self._sums.items()})
+
+    def rank_state(self) -> dict[str, Any]:
+        """Give the sums of the epoch's terms so far."""
+        return {"sums": {name: [total, count] for name, (total, count) in self._sums.items()}}
+
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """Go on with them."""
+        self._sums = {name: (total.to(self.device), count) for name, (total, count) in state["sums"].items()}
 
     def _step_schedules(self) -> None:
         with warnings.catch_warnings():  # of an optimizer that has not stepped yet: a generator may wait for epochs

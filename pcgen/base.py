@@ -9,7 +9,7 @@ import hashlib
 import importlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from pytorch_lightning import LightningDataModule, LightningModule
@@ -174,6 +174,8 @@ class GenerativeModel(Recorded, LightningModule):
             taken for class j; None for any other model, or before.
         data_info: `DataModule.info()` of the training data, once it is known; kept in the checkpoint.
         noise_seed: Of `step_generator`; taken from torch's global seed as a training begins, kept in the checkpoint.
+        objectives: Names of the methods that compute a loss in a training step: one that gives it, or for a manual
+            optimisation those that give a dictionary with `loss`.
         optimizer: Makes the optimizer from parameters.
         lr_scheduler: Makes the learning-rate schedule from the optimizer, stepped once a `schedule_interval`, or None.
         schedule_interval: "epoch", or "step" for an optimizer step.
@@ -187,6 +189,7 @@ class GenerativeModel(Recorded, LightningModule):
     confusion: Tensor | None = None
     data_info: dict[str, Any] | None = None
     chunk_size: int = 64  # data a verb handles at once: bounds memory, changes nothing else
+    objectives: ClassVar[tuple[str, ...]] = ("training_step",)
     optimizer: OptimizerFactory
     lr_scheduler: SchedulerFactory | None = None
     schedule_interval: str = "epoch"
