@@ -1,14 +1,17 @@
 """What each of two processes does with every model of the zoo; `test_distributed.py` starts them and looks at it.
 
-    python _two_processes.py gradients,training FOLDER [NAME …]
+    python _two_processes.py FOLDER [NAME …]
 
-The processes are started as torchrun starts them: the environment says who they are.
+They are started as torchrun starts them: the environment says who they are.
 """
 
 import contextlib
 import functools
 import os
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -20,17 +23,34 @@ sys.path.insert(0, str(Path(__file__).parent))
 import test_zoo
 
 from pcgen.base import Batch, GenerativeModel
+from pcgen.cli.predictions import write_predictions
+from pcgen.errors import DataError
 from pcgen.losses import Capacity
+from pcgen.models import EBGAN, WAE, _whole_batch
+from pcgen.models._deforming import Deforming
+from pcgen.ops.processes import all_rows, mean_over_processes, take_from_first
 
 B = 8  # the whole batch
-SGD = functools.partial(torch.optim.SGD, lr=1e-4)
+SGD = functools.partial(torch.optim.SGD, lr=1e-7)
+PREDICTED = ("Autoencoder", "CNNClassifier", "Autoencoder-images", "GenerativePointNet")
+
+# Models with a term that is no mean over data.
+NO_MEANS = (
+    "BetaVAE-capacity-images",
+    "WAE",
+    "WAE-images",
+    "EBGAN",
+    "EBGAN-images",
+    "DeformingAutoencoder",
+    "DeformingAutoencoder-learned",
+    "DeformingAutoencoder-images",
+    "DeformingAutoencoder-intrinsic-images",
+    "ClassAwareDeformingAutoencoder-images",
+)
 
 
 def launch(words, folder):
-    """Run a script in two processes that find each other, within 200 s; give what they had to say."""
-    import socket
-    import subprocess
-
+    """Run a script in two processes that find each other, within 250 s; give what they had to say."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -43,10 +63,11 @@ def launch(words, folder):
             environment = os.environ | {k: str(v) for k, v in (told | {"RANK": rank, "LOCAL_RANK": rank}).items()}
             with errors_of_rank.open("w") as stream:
                 runs.append(subprocess.Popen([sys.executable, *words], stdout=stream, stderr=stream, env=environment))
-        for run in runs:
-            run.wait(timeout=200)
-    except subprocess.TimeoutExpired:
-        pass
+        deadline = time.monotonic() + 250
+        while any(run.poll() is None for run in runs) and time.monotonic() < deadline:
+            if any(run.poll() for run in runs):  # the other would wait for it
+                deadline = min(deadline, time.monotonic() + 5)
+            time.sleep(0.1)
     finally:
         for run in runs:
             run.kill()
@@ -82,12 +103,13 @@ def noise_of_all(rank, world_size):
     def order(n, **_):
         return torch.arange(n).roll(-rank * share)  # its first rows are the next process's on the next rank
 
-    randn, rand, randint, randperm = torch.randn, torch.rand, torch.randint, torch.randperm
-    torch.randn, torch.rand, torch.randint, torch.randperm = sharing(randn), sharing(rand), integers, order
-    try:
+    randint = torch.randint
+    news = {"randn": sharing(torch.randn), "rand": sharing(torch.rand), "randint": integers, "randperm": order}
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(replaced(GenerativeModel, "step_generator", step_generator))
+        for draw, new in news.items():
+            stack.enter_context(replaced(torch, draw, new))
         yield
-    finally:
-        torch.randn, torch.rand, torch.randint, torch.randperm = randn, rand, randint, randperm
 
 
 class Gradients(pl.Callback):
@@ -104,7 +126,11 @@ class Gradients(pl.Callback):
     def on_before_optimizer_step(self, trainer, pl_module, optimizer):
         stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
         self.found.append(
-            {name: p.grad.clone() for name, p in pl_module.named_parameters() if id(p) in stepped and p.grad is not None}
+            {
+                name: p.grad.clone()
+                for name, p in pl_module.named_parameters()
+                if id(p) in stepped and p.grad is not None
+            }
         )
 
 
@@ -113,69 +139,146 @@ def step_generator(self, batch_idx=0):
     return torch.Generator().manual_seed(1000 + 10 * self.trainer.global_step + batch_idx)
 
 
+@functools.cache
+def fixed(images):
+    """Give the data of images or of clouds, and eight of them."""
+    data = test_zoo.data("CNN" if images else "")
+    return data, data.take("train", B)
+
+
 def gradients(name, rank=0, world_size=1):
     """Give the gradients of the steps of three batches, each the fixed one of eight data or this process's share."""
     torch.manual_seed(0)
     model = test_zoo.SMALL[name]()
     model.optimizer = model.discriminator_optimizer = SGD  # Adam would make much of what is nearly nothing
-    data = test_zoo.data(name)
-    whole = data.take("train", B)
-    _between(model, whole)
+    data, whole = fixed(len(model.sample_shape) == 3 if hasattr(model, "sample_shape") else name.startswith("CNN"))
+    emphasize(model, whole)
     share = slice(rank * B // world_size, (rank + 1) * B // world_size)
     part = Batch(*(None if t is None else t[share].contiguous() for t in whole))
-    data.train_dataloader = lambda: DataLoader([part] * 3, batch_size=None)
     kept = Gradients()
-    devices = {"devices": world_size, "strategy": "ddp" if world_size > 1 else "auto"}
-    runner = test_zoo.trainer(None, callbacks=[kept], enable_checkpointing=False, limit_val_batches=0,
-                              use_distributed_sampler=False, **devices)  # fmt: skip
-    before, GenerativeModel.step_generator = GenerativeModel.step_generator, step_generator
-    try:
-        with noise_of_all(rank, world_size):
-            runner.fit(model, data)
-    finally:
-        GenerativeModel.step_generator = before
+    runner = test_zoo.trainer(
+        None,
+        callbacks=[kept],
+        enable_checkpointing=False,
+        limit_val_batches=0,
+        use_distributed_sampler=False,
+        devices=world_size,
+        strategy="ddp" if world_size > 1 else "auto",
+    )
+    with noise_of_all(rank, world_size), replaced(data, "train_dataloader", lambda: DataLoader([part] * 3, None)):
+        runner.fit(model, data)
     return kept.found
 
 
-def _between(model, whole):
-    """Set a capacity between the KL of the first half and that of the second: |KL − C| then is no mean."""
-    if not isinstance(getattr(model, "schedule", None), Capacity):
-        return
-    with torch.no_grad():
-        model.eval()
-        first, second = (model.terms(half)["kl"].item() for half in whole.x.chunk(2))
+def emphasize(model, whole):
+    """Make terms that are no means over data so large that nobody overlooks their gradients."""
+    if isinstance(getattr(model, "schedule", None), Capacity):  # between two halves' KL: |KL − C| then is no mean
+        with torch.no_grad():
+            first, second = (model.eval().terms(half)["kl"].item() for half in whole.x.chunk(2))
         model.train()
-    target = min(first, second) + 0.25 * abs(first - second)
-    model.schedule = Capacity(target, target, model.schedule.gamma, end_step=0)
+        target = min(first, second) + 0.25 * abs(first - second)
+        model.schedule = Capacity(target, target, 1e3, end_step=0)
+    if isinstance(model, WAE):
+        model.mmd_weight = 1e5
+    if isinstance(model, EBGAN):
+        model.pulling_away_weight = 1e5
+    if isinstance(model, Deforming):
+        model.decoder.deformation.bias = 1e3
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in model.parameters():  # its first deformation is none, whose mean has no gradient
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
 
 
-# ── fit, validate, test ───────────────────────────────────────────────────────────────────────────────────────────────
+def alone(name, rank):
+    """Give the gradients without what the processes tell each other of the batch."""
+    with replaced(_whole_batch, "_shares", lambda _: False):
+        return gradients(name, rank, 2)
+
+
+@contextlib.contextmanager
+def replaced(thing, name, value):
+    """Give a thing another attribute within the block."""
+    before = getattr(thing, name)
+    setattr(thing, name, value)
+    try:
+        yield
+    finally:
+        setattr(thing, name, before)
+
+
+def collectives(rank):
+    """Use the collectives without any model: the gradient of a term that is no mean over data."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 3, dtype=torch.float64, generator=generator)
+    theta = torch.randn(3, 2, dtype=torch.float64, generator=generator, requires_grad=True)
+    c = x[3 * rank : 3 * rank + 3] @ theta
+    rows, mean = all_rows(c), mean_over_processes(c.mean(0))
+    ((rows @ rows.T).sin().sum() + mean.norm() ** 3).backward()
+    taken = torch.full((2,), float(rank))
+    take_from_first([taken])
+    try:
+        refused = f"nothing of {len(all_rows(c[: 2 + rank]))} rows"
+    except DataError as error:
+        refused = str(error)
+    return {"x": x, "theta": theta.detach(), "gradient": theta.grad, "refused": refused, "taken": taken}
+
+
+# ── fit, validate, test, predict ──────────────────────────────────────────────────────────────────────────────────────
 
 
 def training(name, folder):
     """Fit two epochs with validation and a checkpoint, validate and test; give the ends of it all."""
     torch.manual_seed(0)
     model, data = test_zoo.SMALL[name](), test_zoo.data(name)
-    runner = test_zoo.trainer(
-        folder / name, devices=2, strategy="ddp", max_epochs=2, limit_train_batches=2, num_sanity_val_steps=0
-    )
+    runner = test_zoo.trainer(folder / name, devices=2, strategy="ddp", max_epochs=2, num_sanity_val_steps=0)
     runner.fit(model, data)
-    logged = {key: value.clone() for key, value in runner.callback_metrics.items()}
+    found = {
+        "weights": {key: value.clone() for key, value in model.state_dict().items()},
+        "logged": {key: value.clone() for key, value in runner.callback_metrics.items()},
+        "checkpoint": runner.checkpoint_callback.best_model_path,
+        "steps": runner.global_step,
+        "ddp": dict(runner.strategy._ddp_kwargs),
+    }
     (validated,) = runner.validate(model, data, verbose=False)
     (tested,) = runner.test(model, data, verbose=False)
-    return {
-        "weights": {key: value.clone() for key, value in model.state_dict().items()},
-        "logged": logged,
-        "scores": validated | tested,
-        "checkpoint": runner.checkpoint_callback.best_model_path,
-        "ddp": dict(runner.strategy._ddp_kwargs),
-        "seen": runner.global_step,
-    }
+    return found | {"scores": validated | tested}
+
+
+def unvalidated(folder):
+    """Fit without a validation; give the weights."""
+    torch.manual_seed(0)
+    model = test_zoo.SMALL["VAE"]()
+    options = {"devices": 2, "strategy": "ddp", "limit_val_batches": 0, "enable_checkpointing": False}
+    test_zoo.trainer(folder, **options).fit(model, test_zoo.data("VAE"))
+    return model.state_dict()
+
+
+def predictions(name, folder):
+    """Predict and write; give where the file is."""
+    torch.manual_seed(0)
+    model, data = test_zoo.SMALL[name]().eval(), test_zoo.data(name)
+    runner = test_zoo.trainer(folder, devices=2, strategy="ddp", enable_checkpointing=False)
+    runner.predict(model, data)
+    place = folder / f"predictions of {name}"
+    place.mkdir(exist_ok=True)
+    return str(write_predictions(runner, data, place))
+
+
+def everything(rank, folder, names):
+    """Do it all, one after the other, as the other process does."""
+    for name in names:
+        yield f"gradients-{name}", gradients(name, rank, 2)
+        yield f"training-{name}", training(name, folder)
+    for name in NO_MEANS:
+        yield f"alone-{name}", alone(name, rank)
+    for name in PREDICTED:
+        yield f"predictions-{name}", predictions(name, folder)
+    yield "unvalidated-", unvalidated(folder)
+    yield "collectives-", collectives(rank)
 
 
 if __name__ == "__main__":
-    rank, (what, folder, *names) = int(os.environ["RANK"]), sys.argv[1:]
-    for name in names or test_zoo.SMALL:
-        for kind in what.split(","):
-            found = gradients(name, rank, 2) if kind == "gradients" else training(name, Path(folder))
-            torch.save(found, Path(folder) / f"{kind}-{name}-{rank}.pt")
+    rank, folder = int(os.environ["RANK"]), Path(sys.argv[1])
+    for title, found in everything(rank, folder, sys.argv[2:] or test_zoo.SMALL):
+        torch.save(found, folder / f"{title}-{rank}.pt")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pytorch_lightning import Trainer
 
 from pcgen.base import DataModule
-from pcgen.errors import DataError
+from pcgen.callbacks._sharing import on_rank_zero
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,21 +29,13 @@ def write_predictions(trainer: Trainer, datamodule: DataModule, folder: Path) ->
         predicted.
 
     Raises:
-        DataError: On every process, if rank zero cannot write.
+        DataError: On every process, if rank zero finds predictions that are not finite, or cannot write.
     """
     parts = _whole(trainer)
     shape = parts[0].shape[1:] if parts else None
     file = folder / ("predictions.csv" if shape is not None and len(shape) < 2 else "predictions.h5")
-    failure = None
-    if trainer.is_global_zero and shape is not None:
-        try:
-            _write(file, parts, datamodule)
-        except DataError as error:  # said below, by all: nobody is left waiting for the first
-            failure = str(error)
-    if trainer.world_size > 1:
-        failure = trainer.strategy.broadcast(failure)
-    if failure is not None:
-        raise DataError(failure)
+    if shape is not None:
+        on_rank_zero(trainer, lambda: _write(file, parts, datamodule))
     return file
 
 
