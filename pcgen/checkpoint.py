@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from pcgen.base import CHECKPOINT_FORMAT, CHECKPOINT_KEY, GenerativeModel
-from pcgen.errors import CheckpointError, PcgenError
+from pcgen.errors import CheckpointError
 from pcgen.io.torch_archive import ForeignPickleError, TornArchiveError, survey
+from pcgen.rebuilding import first_line, is_rebuilding, rebuild
 from pcgen.recipe import build
 
 PathLike = str | Path
@@ -32,46 +33,29 @@ def load(path: PathLike, *, map_location: Any = "cpu", trust: bool = False) -> G
         CheckpointError: If the file is missing, truncated, not a checkpoint of pcgen, holds pickled objects, names
             untrusted classes, or does not fit this version.
     """
+    if is_rebuilding():
+        raise CheckpointError(f"the record names the file {path}: it may hold a model, but not name one")
     file = find_checkpoint(path)
     checkpoint = read_checkpoint(file, map_location=map_location)
-    weights = checkpoint.get("state_dict")
-    if not isinstance(weights, dict):
-        raise CheckpointError(f"{file} holds no weights (state_dict)")
-    # First without memory: a record that claims a huge network is refused before anything is allocated.
-    with torch.device("meta"):
-        skeleton = _build(checkpoint, file, trust=trust)
-    _check_weights(skeleton, weights, file)
-    model = _build(checkpoint, file, trust=trust)
-    model.load_state_dict(weights)
-    model.data_info = checkpoint[CHECKPOINT_KEY].get("data")
+    card, weights = checkpoint[CHECKPOINT_KEY], checkpoint.get("state_dict")
+    try:
+        model = rebuild(lambda: _build(card, trust=trust), weights)
+    except CheckpointError as error:
+        raise CheckpointError(f"{file}: {error}") from error
+    data = card.get("data")
+    model.data_info = data if isinstance(data, dict) else None
     place = torch.device(map_location) if isinstance(map_location, str | torch.device) else _device_of(weights)
     return model.to(place).eval()
 
 
-def _build(checkpoint: dict[str, Any], file: Path, *, trust: bool) -> GenerativeModel:
-    try:
-        model = build(checkpoint[CHECKPOINT_KEY].get("model"), trust=trust)
-    except (PcgenError, TypeError, ValueError, AttributeError, KeyError, RuntimeError, IndexError) as error:
-        raise CheckpointError(f"{file}: {_first_line(error)}") from error
+def _build(card: dict[str, Any], *, trust: bool) -> GenerativeModel:
+    model = build(card.get("model"), trust=trust)
     if not isinstance(model, GenerativeModel):
-        raise CheckpointError(f"{file}: its record is of a {type(model).__name__}, not of a generative model")
+        raise CheckpointError(f"its record is of a {type(model).__name__}, not of a generative model")
     return model
 
 
-def _check_weights(skeleton: GenerativeModel, weights: dict[str, Any], file: Path) -> None:
-    """Compare names and shapes of the weights with those of the model that the record describes."""
-    wanted = {name: tuple(value.shape) for name, value in skeleton.state_dict().items()}
-    given = {name: tuple(getattr(value, "shape", ())) for name, value in weights.items()}
-    wrong = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
-    if wrong:
-        name = wrong[0]
-        raise CheckpointError(
-            f"{file}: the weights do not fit the model it names: {name} is {given.get(name, 'missing')} and should be "
-            f"{wanted.get(name, 'absent')} ({len(wrong)} of {len(wanted)} differ)"
-        )
-
-
-def _device_of(weights: dict[str, Any]) -> torch.device:
+def _device_of(weights: Any) -> torch.device:
     return next((w.device for w in weights.values() if isinstance(w, torch.Tensor)), torch.device("cpu"))
 
 
@@ -94,7 +78,7 @@ def read_checkpoint(path: PathLike, *, map_location: Any = "cpu") -> dict[str, A
     try:
         checkpoint: dict[str, Any] = torch.load(file, map_location=map_location, weights_only=True)
     except Exception as error:
-        raise CheckpointError(f"{file} cannot be read as a checkpoint ({_first_line(error)})") from error
+        raise CheckpointError(f"{file} cannot be read as a checkpoint ({first_line(error)})") from error
     return checkpoint
 
 
@@ -184,7 +168,7 @@ def _survey(file: Path, *, checksums: bool = True) -> dict[str, Any]:
         content = survey(file, checksums=checksums)
     except TornArchiveError as error:
         raise CheckpointError(
-            f"{file} cannot be read as a checkpoint: it is truncated, damaged or of another kind ({_first_line(error)})"
+            f"{file} cannot be read as a checkpoint: it is truncated, damaged or of another kind ({first_line(error)})"
         ) from error
     except ForeignPickleError as error:
         raise CheckpointError(
@@ -197,7 +181,3 @@ def _survey(file: Path, *, checksums: bool = True) -> dict[str, Any]:
         keys = f", it holds {', '.join(map(str, list(content)[:5]))}" if isinstance(content, dict) else ""
         raise CheckpointError(f"{file} is not a checkpoint of pcgen{keys}; give one that `pcgen fit` wrote")
     return content
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

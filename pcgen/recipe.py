@@ -23,6 +23,7 @@ from typing import Any, Self
 from pcgen.errors import CheckpointError, ConfigurationError
 
 TRUSTED_PREFIXES = ("pcgen.", "torch.optim.")
+MOST_PARTS, DEEPEST = 20_000, 100  # of a record: values, and how deep they lie
 Plain = None | bool | int | float | str | list[Any] | dict[str, Any]
 
 
@@ -144,15 +145,46 @@ def build(recipe: Any, *, trust: bool = False, where: str = "model") -> Any:
     Raises:
         CheckpointError: If a class is untrusted, missing, or of a kind that is not built from a record.
     """
+    _check_size(recipe, where)
+    return _build(recipe, trust=trust, where=where)
+
+
+def build_data(recipe: Any, *, trust: bool = False) -> Any:
+    """Make the datamodule that a checkpoint names, which downloads nothing unless it is trusted.
+
+    Raises:
+        CheckpointError: As `build`.
+    """
+    made = build(recipe, trust=trust, where="data")
+    if not trust and getattr(made, "download", False):
+        made.download = False  # where from, and where to, are a stranger's words
+    return made
+
+
+def _check_size(recipe: Any, where: str) -> None:
+    """Refuse a record that is deep, or has so many parts that no network has; one part may stand in many places."""
+    parts, left = [(recipe, 0)], MOST_PARTS
+    while parts:
+        part, depth = parts.pop()
+        inner = list(part.values()) if isinstance(part, dict) else part if isinstance(part, list) else []
+        left -= 1 + len(inner)
+        if left < 0 or depth > DEEPEST:
+            raise CheckpointError(f"{where}: its record has more than {MOST_PARTS} parts, or more than {DEEPEST} deep")
+        parts += [(value, depth + 1) for value in inner]
+
+
+def _build(recipe: Any, *, trust: bool, where: str) -> Any:
     if isinstance(recipe, list):
-        return [build(v, trust=trust, where=f"{where}[{i}]") for i, v in enumerate(recipe)]
+        return [_build(v, trust=trust, where=f"{where}[{i}]") for i, v in enumerate(recipe)]
     if not isinstance(recipe, dict):
         return recipe
     if "class_path" not in recipe:
-        return {k: build(v, trust=trust, where=f"{where}.{k}") for k, v in recipe.items()}
+        return {k: _build(v, trust=trust, where=f"{where}.{k}") for k, v in recipe.items()}
     cls = _resolve(recipe["class_path"], trust=trust, where=where)
     init_args = recipe.get("init_args") or {}
-    arguments = {k: build(v, trust=trust, where=f"{where}.{k}") for k, v in init_args.items()}
+    if not isinstance(init_args, dict) or not all(isinstance(k, str) for k in init_args):
+        raise CheckpointError(f"{where}: init_args of {recipe['class_path']} are no arguments by name")
+    arguments = {k: _build(v, trust=trust, where=f"{where}.{k}") for k, v in init_args.items()}
     try:
         return cls(**arguments) if issubclass(cls, Recorded) else functools.partial(cls, **arguments)
     except TypeError as error:
@@ -160,13 +192,15 @@ def build(recipe: Any, *, trust: bool = False, where: str = "model") -> Any:
 
 
 def _resolve(path: Any, *, trust: bool, where: str) -> type:
-    if not isinstance(path, str) or "." not in path:
-        raise CheckpointError(f"{where}: {path!r} is not the path of a class")
+    if not isinstance(path, str) or not all(part.isidentifier() for part in path.split(".")) or "." not in path:
+        raise CheckpointError(f"{where}: {str(path)[:200]!r} is not the path of a class")
     if not trust and not path.startswith(TRUSTED_PREFIXES):
         raise CheckpointError(
             f"{where} is of class {path!r}, outside pcgen: loading it would run code that this checkpoint names. "
             "Pass trust=True (or --trust) if you know where the file comes from"
         )
+    if not trust and (path.startswith("pcgen.cli.") or ".__" in path):  # nothing there is built from a record
+        raise CheckpointError(f"{where}: {path!r} is not a class that is built from a record")
     module, _, name = path.rpartition(".")
     try:
         cls = getattr(importlib.import_module(module), name)
@@ -174,6 +208,8 @@ def _resolve(path: Any, *, trust: bool, where: str) -> type:
         raise CheckpointError(f"{where}: this version of pcgen has no {path!r} ({error})") from error
     if not isinstance(cls, type) or not (issubclass(cls, Recorded) or _is_optimizer_class(cls)):
         raise CheckpointError(f"{where}: {path!r} is not a class that is built from a record")
+    if not trust and not cls.__module__.startswith(TRUSTED_PREFIXES):  # a stranger that a module of ours has imported
+        raise CheckpointError(f"{where}: {path!r} is {cls.__module__}.{cls.__qualname__}, outside pcgen")
     return cls
 
 
