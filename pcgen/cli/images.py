@@ -111,11 +111,9 @@ def read_images(path: Path, shape: Shape | None = None) -> ImageSet:
 
 
 def _npy(path: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{path}: not a .npy file, or cut short ({error})") from error
-    return array
+    from pcgen.io.npy import map_npy
+
+    return map_npy(path)
 
 
 def _read_container(path: Path, shape: Shape | None) -> ImageSet:

@@ -11,9 +11,9 @@ from pcgen.errors import DataError
 from pcgen.io.cloudset import resample, seed_of, warn_repeats
 from pcgen.io.listing import Catalog, Item
 from pcgen.io.mesh import Mesh, Method, read_mesh, read_surface, sample_mesh
+from pcgen.io.npy import map_npy
 from pcgen.io.npz import NpzArray, npz_catalog, npz_points
-from pcgen.io.open3d import load_open3d
-from pcgen.io.pcd import check_pcd
+from pcgen.io.pcd import read_pcd
 from pcgen.io.ply import read_ply_header
 from pcgen.io.table import check_points
 
@@ -104,7 +104,7 @@ def _read(path: Path) -> Any:
         ".off": read_mesh,
         ".obj": _read_either,
         ".ply": _read_either,
-        ".pcd": _read_pcd,
+        ".pcd": read_pcd,
         ".npy": _load_npy,
         ".npz": lambda p: npz_points(p)[()],
     }
@@ -112,22 +112,10 @@ def _read(path: Path) -> Any:
 
 
 def _read_either(path: Path) -> Any:
-    if not is_mesh(path):
-        return _open3d_cloud(path)
     vertices, faces = read_surface(path)
+    if not len(vertices):
+        raise DataError(f"{path}: empty: no point in it")
     return Mesh(vertices, faces, source=str(path)) if len(faces) else vertices
-
-
-def _read_pcd(path: Path) -> NDArray[np.float64]:
-    check_pcd(path)
-    return _open3d_cloud(path)
-
-
-def _open3d_cloud(path: Path) -> NDArray[np.float64]:
-    points = np.array(load_open3d().io.read_point_cloud(str(path)).points)
-    if not len(points):
-        raise DataError(f"{path}: empty, cut short or without x, y and z: no point could be read")
-    return points
 
 
 def _read_text(path: Path) -> NDArray[np.float64]:
@@ -147,13 +135,7 @@ def _read_text(path: Path) -> NDArray[np.float64]:
 
 
 def _load_npy(path: Path) -> NDArray[Any]:
-    try:
-        # mapped, so that a header that claims more than the file holds costs nothing
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError, OverflowError) as error:
-        raise DataError(f"{path}: not a .npy file of numbers, or cut short ({error})") from error
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{path}: holds a {type(array).__name__}, not one array")
+    array = map_npy(path)
     if array.ndim == 3:
         check_points(array.shape, array.dtype, str(path))
     return array

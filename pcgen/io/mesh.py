@@ -14,7 +14,7 @@ from pcgen.io.files import existing
 from pcgen.io.obj import parse_obj
 from pcgen.io.off import parse_off
 from pcgen.io.open3d import load_open3d
-from pcgen.io.ply import read_ply_header, read_strips
+from pcgen.io.ply_body import read_ply
 
 Method = Literal["uniform", "poisson"]
 MESH_SUFFIXES = (".off", ".obj", ".ply")
@@ -101,10 +101,7 @@ def read_surface(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Read vertices (V, 3) and faces (F, 3), unchecked and perhaps none, of an OBJ or PLY."""
     if path.suffix.lower() == ".obj":
         return parse_obj(path.read_bytes(), path)
-    strips = read_strips(path, read_ply_header(path))
-    mesh = load_open3d().io.read_triangle_mesh(str(path), enable_post_processing=False)
-    vertices, faces = np.array(mesh.vertices), np.array(mesh.triangles, dtype=np.int64)
-    return vertices, faces if strips is None else strips
+    return read_ply(path)
 
 
 def sample_mesh(mesh: Mesh, num_points: int, *, method: Method = "uniform", seed: int = 0) -> NDArray[np.float32]:

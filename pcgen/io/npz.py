@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pcgen.errors import DataError
 from pcgen.io.files import check_claim
 from pcgen.io.listing import Catalog, Item
+from pcgen.io.npy import HEADER_ERRORS
 from pcgen.io.table import POINTS, check_points, columns, find
 
 
@@ -72,10 +73,10 @@ class NpzArray:
             raise
         # RuntimeError: encrypted, or packed in a way that Python does not know
         except (
-            ValueError, OSError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error,
-            lzma.LZMAError,
+            *HEADER_ERRORS, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
         ) as error:  # fmt: skip
-            raise DataError(f"{self.path}: its array {self.key!r} cannot be read ({error})") from error
+            told = " ".join(str(error).split())[:200]
+            raise DataError(f"{self.path}: its array {self.key!r} cannot be read ({told})") from error
 
 
 def npz_arrays(path: Path) -> dict[str, NpzArray]:

@@ -1,8 +1,4 @@
-"""PLY: the header, triangle strips, and writing. The rest is read by Open3D.
-
-Open3D believes a header whatever it says and knows no strips (it gives a mesh without faces and no word about it), so
-the header is read here first.
-"""
+"""PLY: the header, and writing. `pcgen.io.ply_body` reads what follows the header."""
 
 import re
 from dataclasses import dataclass
@@ -88,9 +84,10 @@ def _parse(lines: list[str]) -> tuple[str, list[PlyElement]]:
             case ["property", "list", _, _, name] | ["property", _, name] if elements:
                 last = elements.pop()
                 types = [_TYPES[t] for t in (fields[2:4] if len(fields) == 5 else fields[1:2])]
+                if len(types) == 2 and types[0].startswith("f"):
+                    raise ValueError(f"a list that is counted in {fields[2]}")
                 elements.append(PlyElement(last.name, last.count, (*last.properties, (name, *types))))
             case [word, *_] if word not in ("comment", "obj_info"):
-                # Open3D's parser takes words, not lines: what stands where we do not look would be believed
                 raise ValueError(f"the line {line[:60]!r}")
     if order is None or any(e.count < 0 or (e.count and not e.properties) for e in elements):
         raise ValueError("no format, a negative count, or an element without properties")
@@ -104,49 +101,6 @@ def _check_size(path: Path, header: PlyHeader) -> None:
     if least > there + 1:
         what = ", ".join(f"{e.count} {e.name}" for e in header.elements)
         raise DataError(f"{path}: cut short or wrong: its header announces {what}, but {there} bytes follow")
-
-
-def read_strips(path: Path, header: PlyHeader) -> NDArray[np.int64] | None:
-    """Read triangle strips (element `tristrips`: one list of indices, −1 between strips) as faces (F, 3).
-
-    Returns:
-        None if the file has no strips.
-
-    Raises:
-        DataError: If the strips are stored in a way that is not read.
-    """
-    names = [e.name for e in header.elements]
-    if "tristrips" not in names:
-        return None
-    where = names.index("tristrips")
-    before, strips = header.elements[:where], header.elements[where]
-    if not header.order or any(e.has_lists for e in before) or len(strips.properties) != 1:
-        raise DataError(f"{path}: triangle strips stored so are not read; save the mesh with plain triangles")
-    data = path.read_bytes()
-    offset = header.size + sum(e.count * e.smallest for e in before)
-    _, count_type, index_type = strips.properties[0]
-    parts = []
-    try:
-        for _ in range(strips.count):
-            (count,) = np.frombuffer(data, header.order + count_type, 1, offset)
-            offset += np.dtype(count_type).itemsize
-            parts.append(np.frombuffer(data, header.order + index_type, int(count), offset).astype(np.int64))
-            offset += parts[-1].size * np.dtype(index_type).itemsize
-    except ValueError as error:
-        raise DataError(f"{path}: cut short: its triangle strips are not whole") from error
-    separated = [p for part in parts for p in (part, [-1])]  # a list ends a strip, too
-    return unroll_strips(np.concatenate(separated) if separated else np.zeros(0, np.int64))
-
-
-def unroll_strips(index: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Turn strips with −1 between them into triangles (F, 3); every second one is turned round to face the same way."""
-    if len(index) < 3:
-        return np.zeros((0, 3), dtype=np.int64)
-    windows = np.lib.stride_tricks.sliding_window_view(index, 3)
-    starts = np.maximum.accumulate(np.where(index == -1, np.arange(len(index)) + 1, 0))
-    odd = (np.arange(len(windows)) - starts[: len(windows)]) % 2 == 1
-    faces = np.where(odd[:, None], windows[:, [1, 0, 2]], windows)
-    return faces[(windows >= 0).all(1)]
 
 
 def ply_bytes(points: NDArray[np.float32]) -> bytes:

@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io import Mesh, read_mesh, sample_mesh
-from pcgen.io.ply import unroll_strips
+from pcgen.io.ply_body import unroll_strips
 
 
 @pytest.fixture
