@@ -22,7 +22,7 @@ from tests.fuzzing.targets import TARGETS, MiB, Target
 
 CORPUS = Path(__file__).with_name("corpus")
 _MOST_WARNINGS = 5
-_LONGEST_MESSAGE = 1000  # characters
+_LONGEST_MESSAGE = 2000  # characters
 _ROOM = 1024 * MiB  # of addresses beyond the bound: they cost nothing until they are used
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
