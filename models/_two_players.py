@@ -210,7 +210,7 @@ class TwoPlayers(GenerativeModel):
         if not self._ends_epoch():  # a callback has stopped the training: those that monitor are yet to come
             self._log_means()
         if self.trainer.is_last_batch:
-            self._step_plateaus()
+            self.step_plateaus()
         self.epoch_trained({name: float(total / count) for name, (total, count) in self._sums.items()})
 
     def rank_state(self) -> dict[str, Any]:
@@ -228,7 +228,8 @@ class TwoPlayers(GenerativeModel):
                 if not isinstance(config.scheduler, ReduceLROnPlateau):
                     config.scheduler.step()
 
-    def _step_plateaus(self) -> None:
+    def step_plateaus(self) -> None:
+        """Step the schedules that wait for an epoch's metrics, unless they had this epoch."""
         epochs = self.trainer.current_epoch + 1
         for config in self.trainer.lr_scheduler_configs:
             scheduler = config.scheduler

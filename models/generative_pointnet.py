@@ -312,6 +312,16 @@ class GenerativePointNet(Guarded, Evaluated):
         self.log_dict(logged, batch_size=len(fake), on_step=False, on_epoch=True, sync_dist=True)
         self.log("gap", named["energy_gap"], prog_bar=True, logger=False, batch_size=len(fake))
 
+    def rank_state(self) -> dict[str, Any]:
+        """Give the kept chains of this process, if they are not the first process's, which the state dict has."""
+        return dict(self.start.named_buffers()) if self.trainer.global_rank else {}
+
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """Go on with them, where this process had some."""
+        for name, buffer in self.start.named_buffers():
+            if name in state:
+                buffer.copy_(state[name])
+
     # ── evaluation ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -381,6 +381,10 @@ class GenerativeModel(Recorded, LightningModule):
         step = (self.trainer.current_epoch, self.trainer.global_step) if self.training else (0, 0)
         return (self.noise_seed, self.training, self.trainer.global_rank, *step, batch_idx)
 
+    def step_plateaus(self) -> None:
+        """Step the schedules that wait for an epoch's metrics, for an epoch that was saved before it had ended."""
+        self.trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
+
     def rank_state(self) -> dict[str, Any]:
         """Give what this process alone has of a training, as tensors and plain values, besides the state dict.
 

@@ -1,0 +1,275 @@
+"""A training that goes on from a checkpoint as if it had never been stopped, whichever step the checkpoint is of.
+
+Lightning brings back weights, optimizers, schedules and the place in the data. What it leaves out is here:
+
+- Chance. Networks may draw from torch's, NumPy's and Python's global generators (`nn.Dropout` does). They are seeded
+  before every step by what `GenerativeModel.step_generator` is seeded by; and their states, for whatever draws between
+  two steps, are in the checkpoint, as are the metrics by which schedules and callbacks decide.
+- What each process has for itself (`GenerativeModel.rank_state`): the checkpoint holds that of all of them.
+- The end of a step. Of a checkpoint that was saved right after a step (`every_n_train_steps`, a job that is told to
+  stop) Lightning forgets the validation that was due, and the end of the epoch after an epoch's last step; and
+  ReduceLROnPlateau does not step in the epoch of resuming.
+
+Not exact can be: another number of processes (the data are shared out otherwise), operations on GPUs that add in any
+order (`Trainer(deterministic=True)` avoids those that torch knows), and other hardware or versions of torch.
+"""
+# ruff: noqa: SLF001 -- the loops have no public way to say where they are
+
+import datetime as dt
+import hashlib
+import random
+import warnings
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.loops.evaluation_loop import RestartStage as EvaluationStage
+from pytorch_lightning.loops.training_epoch_loop import RestartStage
+from torch import Tensor
+
+from pcgen.recipe import plain_numbers
+
+RANKS_KEY = "pcgen_ranks"
+METRICS_KEY = "pcgen_metrics"
+PATIENCE = 120.0  # seconds that a process waits for the others' states when it saves
+
+
+class Resumable(Protocol):
+    """What a model has to say for itself."""
+
+    def step_place(self, batch_idx: int) -> tuple[Any, ...]:
+        """Give what the chance of a step depends on."""
+
+    def step_plateaus(self) -> None:
+        """Step the schedules that wait for an epoch's metrics, unless they had this epoch."""
+
+    def rank_state(self) -> dict[str, Any]:
+        """Give what this process alone has, as tensors and plain values."""
+
+    def load_rank_state(self, state: dict[str, Any]) -> None:
+        """Take what `rank_state` gave."""
+
+
+# ── the global generators ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class RandomState:
+    """State of the global generators of torch (on the CPU and one device), NumPy and Python."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.torch = torch.get_rng_state()
+        self.cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        self.numpy, self.python = np.random.get_state(), random.getstate()  # noqa: NPY002 -- this is about the global one
+
+    def restore(self) -> None:
+        """Bring it back."""
+        torch.set_rng_state(self.torch)
+        if self.cuda is not None:
+            torch.cuda.set_rng_state(self.cuda, self.device)
+        np.random.set_state(self.numpy)  # noqa: NPY002
+        random.setstate(self.python)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give it as tensors and plain values."""
+        _, keys, *rest = self.numpy
+        version, words, gauss = self.python
+        numpy = [torch.from_numpy(np.asarray(keys, np.int64)), *plain_numbers(rest)]
+        return {"torch": self.torch, "cuda": self.cuda, "numpy": numpy, "python": [version, list(words), gauss]}
+
+    @classmethod
+    def of(cls, state: dict[str, Any], device: torch.device) -> Self:
+        """Make it from what `state_dict` gave."""
+        self = cls(device)
+        self.torch = state["torch"].cpu()
+        if device.type == "cuda" and state["cuda"] is not None:
+            self.cuda = state["cuda"].cpu()
+        keys, *rest = state["numpy"]
+        version, words, gauss = state["python"]
+        self.numpy = ("MT19937", keys.cpu().numpy().astype(np.uint32), *rest)
+        self.python = (version, tuple(words), gauss)
+        return self
+
+
+def seed_global_generators(place: tuple[Any, ...], device: torch.device | None = None) -> None:
+    """Seed the global generators of torch (on the CPU and a device), NumPy and Python by plain values.
+
+    It takes some 40 µs and waits for no device. `torch.manual_seed` would look at every kind of device each time.
+    """
+    digest = hashlib.blake2b(repr(("global", *place)).encode(), digest_size=16).digest()
+    seed = int.from_bytes(digest[:8], "little") >> 1
+    torch.default_generator.manual_seed(seed)
+    if device is not None and device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+    np.random.seed(int.from_bytes(digest[8:12], "little"))  # noqa: NPY002 -- takes 32 bits
+    random.seed(int.from_bytes(digest[12:], "little"))
+
+
+# ── the callback that every training has ──────────────────────────────────────────────────────────────────────────────
+
+
+class ExactResuming(Callback):
+    """What a training needs beyond Lightning's checkpoints; `GenerativeModel.setup` puts it before all callbacks.
+
+    It is a callback so that no subclass can lose it by overriding a hook.
+    """
+
+    def __init__(self) -> None:
+        self._group: Any = None
+        self._before: RandomState | None = None  # of the process that trains: it gets it back in the end
+        self._around: RandomState | None = None  # of the training, during a validation
+        self._resumed: dict[str, Any] | None = None
+
+    @classmethod
+    def attach(cls, trainer: Trainer) -> None:
+        """Put one before the trainer's callbacks, unless there is one; all processes call this together."""
+        self = next((c for c in trainer.callbacks if isinstance(c, cls)), None)
+        if self is None:
+            self = cls()
+            trainer.callbacks.insert(0, self)
+        if self._group is None and trainer.world_size > 1 and dist.is_initialized() and dist.is_gloo_available():
+            self._group = dist.new_group(backend="gloo", timeout=dt.timedelta(seconds=PATIENCE))
+
+    # ── chance ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_train_batch_start(self, trainer: Trainer, model: Any, batch: Any, batch_idx: int) -> None:  # noqa: ARG002
+        """Seed the global generators for the step."""
+        seed_global_generators(model.step_place(batch_idx), model.device)
+
+    def on_validation_start(self, trainer: Trainer, model: LightningModule) -> None:  # noqa: ARG002 -- Lightning's
+        """Note the training's chance, which validating does not change."""
+        self._around = RandomState(model.device)
+
+    def on_validation_batch_start(
+        self,
+        trainer: Trainer,  # noqa: ARG002 -- Lightning's
+        model: Any,
+        batch: Any,  # noqa: ARG002
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Seed the global generators for a step that is the same in every validation."""
+        seed_global_generators((*model.step_place(batch_idx), dataloader_idx), model.device)
+
+    def on_validation_epoch_end(self, trainer: Trainer, model: LightningModule) -> None:  # noqa: ARG002 -- Lightning's
+        """Bring the training's chance back, before other callbacks draw."""
+        if self._around is not None:
+            self._around.restore()
+            self._around = None
+
+    def on_train_epoch_end(self, trainer: Trainer, model: LightningModule) -> None:  # noqa: ARG002 -- Lightning's
+        """Resume no more."""
+        trainer.fit_loop.epoch_loop.restarting = False
+
+    def on_train_end(self, trainer: Trainer, model: LightningModule) -> None:  # noqa: ARG002 -- Lightning's
+        """Leave the process with the chance that it had."""
+        if self._before is not None:
+            self._before.restore()
+            self._before = None
+
+    def on_exception(self, trainer: Trainer, model: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
+        """Do as at the end."""
+        self.on_train_end(trainer, model)
+
+    # ── the checkpoint ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_save_checkpoint(self, trainer: Trainer, model: Any, checkpoint: dict[str, Any]) -> None:
+        """Add every process's chance and own state, and the metrics by which schedules and callbacks decide."""
+        own = {"random": RandomState(model.device).state_dict(), "model": _on_cpu(model.rank_state())}
+        if trainer.training and trainer.fit_loop.epoch_loop._should_accumulate():  # this process's, not yet averaged
+            own["gradients"] = {k: p.grad.cpu() for k, p in model.named_parameters() if p.grad is not None}
+        checkpoint[RANKS_KEY] = self._of_all(trainer, own)
+        checkpoint[METRICS_KEY] = _on_cpu(dict(trainer.callback_metrics))
+
+    def _of_all(self, trainer: Trainer, own: dict[str, Any]) -> list[dict[str, Any]]:
+        """Give the states of all processes, in the first one; of this one alone if the others do not save too."""
+        if trainer.world_size == 1:
+            return [own]
+        states: list[Any] = [None] * trainer.world_size
+        states[trainer.global_rank] = own
+        if self._group is not None:
+            try:
+                dist.gather_object(own, states if trainer.global_rank == 0 else None, group=self._group)
+            except RuntimeError:
+                self._group = None
+                warnings.warn(
+                    "the other processes did not save a checkpoint at the same time, so this one holds the state of "
+                    "this process alone and is not resumed exactly: call trainer.save_checkpoint on all of them",
+                    stacklevel=2,
+                )
+        return states
+
+    def on_load_checkpoint(self, trainer: Trainer, model: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Take them, for when the training begins."""
+        if RANKS_KEY not in checkpoint:  # of an older version
+            return
+        states = checkpoint[RANKS_KEY]
+        if len(states) != trainer.world_size and trainer.is_global_zero:
+            warnings.warn(
+                f"the checkpoint is of a training in {len(states)} process(es) and goes on in {trainer.world_size}: "
+                "the data are shared out otherwise, so it will not end exactly as it would have",
+                stacklevel=2,
+            )
+        state = states[trainer.global_rank % len(states)]
+        if state is not None:
+            self._resumed = state | {"metrics": checkpoint.get(METRICS_KEY, {})}
+
+    def on_train_start(self, trainer: Trainer, model: Any) -> None:
+        """Go on with what was saved, at the place where it was saved."""
+        self._before = RandomState(model.device)
+        state, self._resumed = self._resumed, None
+        if state is not None:
+            model.load_rank_state(state["model"])
+            for name, gradient in state.get("gradients", {}).items():
+                model.get_parameter(name).grad = gradient.to(model.device)
+            trainer.callback_metrics.update(state["metrics"])
+            RandomState.of(state["random"], model.device).restore()
+        finish_step(trainer, model)
+
+
+def _on_cpu(state: Any) -> Any:
+    if isinstance(state, dict):
+        return {key: _on_cpu(value) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return [_on_cpu(value) for value in state]
+    return state.detach().cpu() if isinstance(state, Tensor) else state
+
+
+# ── the end of a step ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def finish_step(trainer: Trainer, model: Resumable) -> None:
+    """Have Lightning finish the step after which a checkpoint was saved: validation, and the end of the epoch.
+
+    Called when the loops have been reset and no batch was taken yet.
+    """
+    fit, steps = trainer.fit_loop, trainer.fit_loop.epoch_loop
+    validation = steps.val_loop
+    if steps.restarted_on_train_batch_end:
+        last = steps.batch_progress.is_last_batch
+        if last and fit.restarted_mid_epoch:  # counted as done by `reset`, which it is not
+            for progress in (fit.epoch_progress.total, fit.epoch_progress.current):
+                progress.processed -= 1
+                progress.completed -= 1
+        due = steps._should_check_val_fx(fit._data_fetcher)
+        if due or last:
+            steps.batch_progress.increment_completed()
+            steps._restart_stage = RestartStage.RESTARTED_ON_LAST
+        if due:  # as if stopped in the midst of it, and from its beginning
+            validation._restarting = False
+            validation._restart_stage = EvaluationStage.RESTARTED_MID_EVALUATION
+        elif last:
+            validation._has_run = True
+            steps._batches_that_stepped += 1
+    elif fit.resumed_on_epoch_end or fit.restarted_on_epoch_end:  # saved before such schedules step, and after the rest
+        if fit.restarted_on_epoch_end:  # with max_steps: Lightning would end the epoch again, and count it twice
+            fit.epoch_progress.increment_completed()
+            fit.reset_restart_stage()
+            steps.reset_restart_stage()
+            steps.restarting = False
+        fit.epoch_progress.current.completed -= 1  # they count epochs
+        model.step_plateaus()
+        fit.epoch_progress.current.completed += 1
+    fit._restarting = False  # else ReduceLROnPlateau would be passed over, for want of metrics, which are there
