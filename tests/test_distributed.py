@@ -17,8 +17,8 @@ from pcgen.io import read_clouds
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))  # the processes import these files, so they are modules and no fixtures
-import _two_processes as two
-import test_zoo
+import _two_processes as two  # noqa: E402 -- below the path that it is found by
+import test_zoo  # noqa: E402
 
 every_model = pytest.mark.parametrize("name", test_zoo.SMALL)
 
@@ -129,7 +129,8 @@ def test_both_processes_train_one_model_that_everyone_can_open(name, both):
 def test_two_processes_score_as_one(name, both, tmp_path):
     """Both must see every datum once: 17, which no padding would leave alone."""
     found, _ = both("training", name)
-    model, data = pcgen.load(found["checkpoint"]), test_zoo.data(name)
+    model = pcgen.load(found["checkpoint"])
+    data, _ = two.data_of(model)
     runner = test_zoo.trainer(tmp_path, enable_checkpointing=False)
     (validated,) = runner.validate(model, data, verbose=False)
     (tested,) = runner.test(model, data, verbose=False)
@@ -154,7 +155,8 @@ def test_predictions_of_two_processes_are_those_of_one(name, both, tmp_path):
     first, second = both("predictions", name)
     assert first == second  # where the file is
     torch.manual_seed(0)
-    model, data = test_zoo.SMALL[name]().eval(), test_zoo.data(name)
+    model = test_zoo.SMALL[name]().eval()
+    data, _ = two.data_of(model)
     runner = test_zoo.trainer(tmp_path, enable_checkpointing=False)
     runner.predict(model, data)
     expected = write_predictions(runner, data, tmp_path)
