@@ -11,8 +11,10 @@ from pcgen.errors import CheckpointError
 from pcgen.io.torch_archive import ForeignPickleError, TornArchiveError, survey
 from pcgen.rebuilding import first_line, is_rebuilding, rebuild
 from pcgen.recipe import build
+from pcgen.safetensors import read_safetensors, write_safetensors
 
 PathLike = str | Path
+SAFETENSORS = ".safetensors"
 
 
 def load(path: PathLike, *, map_location: Any = "cpu", trust: bool = False) -> GenerativeModel:
@@ -22,7 +24,8 @@ def load(path: PathLike, *, map_location: Any = "cpu", trust: bool = False) -> G
     `weights_only=True`, and its classes must be pcgen's.
 
     Args:
-        path: A checkpoint, a run's folder (then its last checkpoint), or a folder of runs (then the newest's).
+        path: A checkpoint, what `pcgen export` made of one (`.safetensors`), a run's folder (then its last checkpoint),
+            or a folder of runs (then the newest's).
         map_location: Where the weights go, as in `torch.load`.
         trust: Also build classes from outside `pcgen.`, which runs their code. Pickled objects stay refused.
 
@@ -41,7 +44,7 @@ def load(path: PathLike, *, map_location: Any = "cpu", trust: bool = False) -> G
     try:
         model = rebuild(lambda: _build(card, trust=trust), weights)
     except CheckpointError as error:
-        raise CheckpointError(f"{file}: {error}") from error
+        raise CheckpointError(f"{file}: {first_line(error)}") from error
     data = card.get("data")
     model.data_info = data if isinstance(data, dict) else None
     place = torch.device(map_location) if isinstance(map_location, str | torch.device) else _device_of(weights)
@@ -59,8 +62,13 @@ def _device_of(weights: Any) -> torch.device:
     return next((w.device for w in weights.values() if isinstance(w, torch.Tensor)), torch.device("cpu"))
 
 
-def read_checkpoint(path: PathLike, *, map_location: Any = "cpu") -> dict[str, Any]:
+def read_checkpoint(path: PathLike, *, map_location: Any = "cpu", resumable: bool = False) -> dict[str, Any]:
     """Read a checkpoint's plain content and check that it is pcgen's.
+
+    Args:
+        path: As `load`.
+        map_location: As `load`; a `.safetensors` is read to the CPU.
+        resumable: Refuse a file that no training can go on from, for it holds weights alone.
 
     Returns:
         Lightning's dictionary with pcgen's card under `"pcgen"`: format, version, model, data.
@@ -69,17 +77,47 @@ def read_checkpoint(path: PathLike, *, map_location: Any = "cpu") -> dict[str, A
         CheckpointError: As `load`.
     """
     file = find_checkpoint(path)
-    card = _survey(file)[CHECKPOINT_KEY]
-    if card.get("format") != CHECKPOINT_FORMAT:
-        raise CheckpointError(
-            f"{file} has checkpoint format {card.get('format')!r} and this pcgen reads {CHECKPOINT_FORMAT}: "
-            f"it was written by pcgen {card.get('version')}"
-        )
+    if file.suffix == SAFETENSORS:
+        if resumable:
+            raise CheckpointError(
+                f"{file} holds a model alone, and not what a training goes on from: give the .ckpt that it came from"
+            )
+        weights, content = read_safetensors(file)
+        _check_format(content[CHECKPOINT_KEY], file)
+        return content | {"state_dict": weights}
+    _check_format(_survey(file)[CHECKPOINT_KEY], file)
     try:
         checkpoint: dict[str, Any] = torch.load(file, map_location=map_location, weights_only=True)
     except Exception as error:
         raise CheckpointError(f"{file} cannot be read as a checkpoint ({first_line(error)})") from error
     return checkpoint
+
+
+def _check_format(card: dict[str, Any], file: Path) -> None:
+    if card.get("format") != CHECKPOINT_FORMAT:
+        raise CheckpointError(
+            f"{file} has checkpoint format {first_line(repr(card.get('format')))} and this pcgen reads "
+            f"{CHECKPOINT_FORMAT}: it was written by pcgen {first_line(card.get('version'))}"
+        )
+
+
+def export(path: PathLike, out: PathLike, *, trust: bool = False) -> None:
+    """Write the model that a checkpoint holds as safetensors: its weights, and its card in the metadata.
+
+    `load` reads the file, and any program can that knows the format.
+
+    Args:
+        path: As `load`.
+        out: The file, some `.safetensors`; one that is there is replaced.
+        trust: As `load`.
+
+    Raises:
+        CheckpointError: As `load`.
+        DataError: If the file cannot be written.
+    """
+    content, model = read_checkpoint(path), load(path, trust=trust)
+    where = {name: content[name] for name in ("epoch", "global_step") if type(content.get(name)) is int}
+    write_safetensors(out, model.state_dict(), {CHECKPOINT_KEY: content[CHECKPOINT_KEY], **where})
 
 
 def find_checkpoint(path: PathLike) -> Path:
@@ -176,8 +214,8 @@ def _survey(file: Path, *, checksums: bool = True) -> dict[str, Any]:
             "a checkpoint of pcgen holds tensors and plain values alone"
         ) from error
     except CheckpointError as error:
-        raise CheckpointError(f"{file} is refused: {error}") from error
+        raise CheckpointError(f"{file} is refused: {first_line(error)}") from error
     if not isinstance(content, dict) or not isinstance(content.get(CHECKPOINT_KEY), dict):
-        keys = f", it holds {', '.join(map(str, list(content)[:5]))}" if isinstance(content, dict) else ""
+        keys = f", it holds {first_line(', '.join(map(str, list(content)[:5])))}" if isinstance(content, dict) else ""
         raise CheckpointError(f"{file} is not a checkpoint of pcgen{keys}; give one that `pcgen fit` wrote")
     return content

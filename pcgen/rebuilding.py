@@ -65,7 +65,7 @@ def _checked(weights: Any) -> dict[str, Tensor]:
         raise CheckpointError("it holds no weights (state_dict)")
     for name, value in weights.items():
         if not isinstance(name, str) or type(value) not in (Tensor, nn.Parameter) or value.layout != torch.strided:
-            raise CheckpointError(f"the weight {name} is a {type(value).__name__}, not a plain tensor")
+            raise CheckpointError(f"the weight {first_line(name)} is a {type(value).__name__}, not a plain tensor")
     return dict(weights)
 
 
@@ -121,7 +121,7 @@ def _compare(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> None:
     if wrong:
         name = wrong[0]
         raise CheckpointError(
-            f"the weights do not fit the model it names: {name} is {found.get(name, 'missing')} and should be "
+            f"the weights do not fit the network that it names: {name} is {found.get(name, 'missing')} and should be "
             f"{shapes.get(name, 'absent')} ({len(wrong)} of {len(shapes)} differ)"
         )
     for name, value in given.items():
@@ -135,6 +135,7 @@ def _kind(value: Tensor) -> str:
     return "float" if value.is_floating_point() else "complex" if value.is_complex() else "integer"
 
 
-def first_line(error: BaseException) -> str:
-    """Give the beginning of an error's text."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def first_line(said: object) -> str:
+    """Give the beginning of an error's text, or of what a file says, fit to be shown: a file may say anything."""
+    lines = str(said).strip().splitlines() or [type(said).__name__]
+    return "".join(c if c.isprintable() else "?" for c in lines[0][:300])

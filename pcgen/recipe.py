@@ -145,7 +145,7 @@ def build(recipe: Any, *, trust: bool = False, where: str = "model") -> Any:
     Raises:
         CheckpointError: If a class is untrusted, missing, or of a kind that is not built from a record.
     """
-    _check_size(recipe, where)
+    check_size(recipe, where)
     return _build(recipe, trust=trust, where=where)
 
 
@@ -161,8 +161,12 @@ def build_data(recipe: Any, *, trust: bool = False) -> Any:
     return made
 
 
-def _check_size(recipe: Any, where: str) -> None:
-    """Refuse a record that is deep, or has so many parts that no network has; one part may stand in many places."""
+def check_size(recipe: Any, where: str) -> None:
+    """Refuse a record that is deep, or has so many parts that no network has; one part may stand in many places.
+
+    Raises:
+        CheckpointError: Naming it.
+    """
     parts, left = [(recipe, 0)], MOST_PARTS
     while parts:
         part, depth = parts.pop()

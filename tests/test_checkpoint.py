@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import Trainer
 
 import pcgen
-from pcgen.checkpoint import find_checkpoint, newest_whole
+from pcgen.checkpoint import export, find_checkpoint, newest_whole, read_checkpoint
 from pcgen.datamodules import Shapes
 from pcgen.errors import CheckpointError
 from pcgen.losses import ChamferReconstruction
@@ -306,3 +306,21 @@ def test_of_several_runs_the_newest_counts(trained, tmp_path):
     saved(trained, tmp_path / "monday" / "checkpoints" / "last.ckpt", 900, age=500)
     tuesday = saved(trained, tmp_path / "tuesday" / "checkpoints" / "last.ckpt", 10)
     assert find_checkpoint(tmp_path) == tuesday
+
+
+def test_safetensors_hold_the_same_model(trained, tmp_path):
+    model, path = trained
+    export(path, tmp_path / "model.safetensors")
+    loaded = pcgen.load(tmp_path / "model.safetensors")
+    assert not loaded.training
+    assert describe(loaded) == describe(model)
+    assert loaded.data_info == pcgen.load(path).data_info
+    assert torch.equal(loaded.sample(5, generator=seeded()), model.sample(5, generator=seeded()))
+    assert list(tmp_path.iterdir()) == [tmp_path / "model.safetensors"]
+    with pytest.raises(CheckpointError, match=r"give the \.ckpt that it came from"):
+        read_checkpoint(tmp_path / "model.safetensors", resumable=True)
+    from safetensors.torch import load_file
+
+    plain = load_file(tmp_path / "model.safetensors")  # as any other program would read it
+    assert plain.keys() == model.state_dict().keys()
+    assert all(torch.equal(plain[name], value) for name, value in model.state_dict().items())

@@ -264,7 +264,7 @@ def test_every_class_was_tried():
     ],
 )  # fmt: skip
 def test_paths_that_lead_out_of_pcgen(path):
-    with pytest.raises(CheckpointError, match="not a class|has no|not the path"):
+    with pytest.raises(CheckpointError, match=r"not a class|has no|not the path"):
         build({"class_path": path, "init_args": {}})
 
 

@@ -1,7 +1,9 @@
-"""Write a classifier's network as a feature extractor, which FPD and KID can then be measured with.
+"""Write a model as .safetensors, or a classifier's network as a feature extractor (.pt), by the file's name.
 
-The file holds the weights, rounded to half precision, and a card: the data, the training, and the accuracy of the
-rounded network on the validation and test splits, for which the data must be where they were in the training.
+A .safetensors holds any model's weights, and how it was built: every verb takes it where it takes a checkpoint, and so
+does pcgen.load. A .pt is what FPD and KID can be measured with: the weights of a classifier, rounded to half precision,
+and a card: the data, the training, and the accuracy of the rounded network on the validation and test splits, for which
+the data must be where they were in the training.
 """
 
 import argparse
@@ -16,16 +18,41 @@ from pcgen.io.files import atomic
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the verb's arguments."""
     common.add_model_arguments(parser)
-    parser.add_argument("out", type=Path, help="the extractor's file (.pt)")
-    parser.add_argument("--name", help="what scores will call it (default: the file's name without .pt)")
-    parser.add_argument("--card", type=Path, help="write the card as JSON too, for readers")
-    parser.add_argument("--no-data", action="store_true", help="do not measure the accuracy: the data are not here")
+    parser.add_argument("out", type=Path, help="the file: a model's (.safetensors) or an extractor's (.pt)")
+    parser.add_argument("--name", help=".pt: what scores will call it (default: the file's name without .pt)")
+    parser.add_argument("--card", type=Path, help=".pt: write the card as JSON too, for readers")
+    parser.add_argument("--no-data", action="store_true", help=".pt: measure no accuracy: the data are not here")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Round, measure, write, and say what was written."""
-    if arguments.out.suffix != ".pt":
-        raise ConfigurationError(f"{arguments.out}: an extractor's file is called something.pt")
+    """Write what the file's name asks for, and say what was written.
+
+    Raises:
+        ConfigurationError: If the name is of another kind, or an option would be without effect.
+    """
+    if arguments.out.suffix not in (".pt", ".safetensors"):
+        raise ConfigurationError(
+            f"{arguments.out}: call the file something.safetensors, for a model, or something.pt, for an extractor"
+        )
+    common.check_writable("the file", arguments.out)
+    return _model(arguments) if arguments.out.suffix == ".safetensors" else _extractor(arguments)
+
+
+def _model(arguments: argparse.Namespace) -> int:
+    from pcgen.checkpoint import export, find_checkpoint
+
+    given = {"--name": arguments.name, "--card": arguments.card, "--no-data": arguments.no_data or None}
+    for option, value in given.items():
+        if value is not None:
+            raise ConfigurationError(f"{option} is for an extractor: leave it out, or call the file something.pt")
+    source = find_checkpoint(arguments.checkpoint)
+    export(source, arguments.out, trust=arguments.trust)
+    size = arguments.out.stat().st_size
+    common.say(f"the model of {common.shown(source)}: {common.shown(arguments.out)}, {size / 1e6:.2f} MB")
+    return 0
+
+
+def _extractor(arguments: argparse.Namespace) -> int:
     from pcgen.checkpoint import read_checkpoint
     from pcgen.models._classifier import Classifier
 
@@ -34,9 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigurationError(f"{type(model).__name__} is no classifier: its features are not exported")
     datamodule = None
     if not arguments.no_data and model.data_info is not None:
-        from pcgen.recipe import build
+        from pcgen.recipe import build_data
 
-        datamodule = build(model.data_info["recipe"], trust=arguments.trust, where="data")
+        datamodule = build_data(model.data_info["recipe"], trust=arguments.trust)
         datamodule.prepare_data()
         datamodule.setup("test")
     epochs = int(read_checkpoint(arguments.checkpoint)["epoch"]) + 1

@@ -37,7 +37,7 @@ VERBS = {
     "evaluate": ("evaluate", "score samples against a reference, beside an oracle"),
     "compare": ("compare", "put result files of evaluate side by side"),
     "cache": ("cache", "what has been kept of earlier evaluations, and its removal"),
-    "export": ("export", "a classifier's network as a feature extractor, for FPD"),
+    "export": ("export", "a model as .safetensors, or a classifier as a feature extractor"),
     "sweep": ("sweep", "trainings over a grid of parameters or random ones, from a W&B sweep file, without a server"),
     "data": ("data", "prepare: meshes or clouds to HDF5; info: what a file holds"),
     "list": ("zoo", "models, datamodules, callbacks, networks, losses and configs that there are"),

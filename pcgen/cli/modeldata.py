@@ -195,11 +195,11 @@ def _training_data(model: "GenerativeModel", arguments: argparse.Namespace, spli
 
 def datamodule_of(model: "GenerativeModel", *, trust: bool) -> "DataModule":
     """Make the datamodule again that the model was trained on, which the model must know; once for each model."""
-    from pcgen.recipe import build
+    from pcgen.recipe import build_data
 
     assert model.data_info is not None
     if model not in _MADE:
-        datamodule: DataModule = build(model.data_info["recipe"], trust=trust, where="data")
+        datamodule: DataModule = build_data(model.data_info["recipe"], trust=trust)
         datamodule.prepare_data()
         datamodule.setup("test")
         _MADE[model] = datamodule

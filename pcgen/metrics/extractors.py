@@ -13,7 +13,6 @@ import hashlib
 import io
 import json
 import math
-import pickle
 import warnings
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -23,11 +22,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pcgen.errors import CheckpointError, ConfigurationError, DataError, PcgenError
+from pcgen.errors import CheckpointError, ConfigurationError, DataError
 from pcgen.io.files import atomic
+from pcgen.io.torch_archive import survey
 from pcgen.nets import Encoder
 from pcgen.nets.base import check_clouds
-from pcgen.recipe import build, describe
+from pcgen.rebuilding import first_line, rebuild
+from pcgen.recipe import build, check_size, describe
 
 # name -> identity
 SHIPPED = {
@@ -250,24 +251,48 @@ def _rounded(value: Tensor) -> Tensor:
 
 def _read(content: bytes, source: str) -> Extractor:
     try:
+        survey(io.BytesIO(content))  # its claims, before torch believes them
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError) as error:
-        raise CheckpointError(f"{source} cannot be read as an extractor: it is damaged or of another kind") from error
+    except Exception as error:
+        raise CheckpointError(
+            f"{source} cannot be read as an extractor: it is damaged or of another kind ({first_line(error)})"
+        ) from error
     if not isinstance(found, dict) or found.get("pcgen_extractor") != FORMAT:
         raise CheckpointError(f"{source} is no extractor of this version: write it with pcgen export")
-    recipe, weights, card = found["recipe"], found["weights"], found["card"]
-    if fingerprint(recipe, weights) != found["identity"]:
-        raise CheckpointError(f"{source}: the weights are not those that were written (their hash differs): damaged")
+    recipe, weights, card = (found.get(name) for name in ("recipe", "weights", "card"))
     try:
-        with torch.device("meta"):  # first without memory, as checkpoints are
-            wanted = {k: v.shape for k, v in _networks(recipe).state_dict().items()}
-        if wanted != {k: v.shape for k, v in weights.items()}:
-            raise CheckpointError(f"{source}: the weights do not fit the network that it names")
-        networks = _networks(recipe)
-        networks.load_state_dict(weights)
-        return Extractor(networks[0], networks[1], identity=found["identity"], card=card)  # type: ignore[arg-type]  # a list of modules
-    except (PcgenError, TypeError, ValueError, KeyError, RuntimeError) as error:
-        raise CheckpointError(f"{source}: {error}") from error
+        _check_card(recipe, card)
+        _check_identity(recipe, weights, found.get("identity"))
+        networks = rebuild(lambda: _networks(recipe), weights)
+    except (CheckpointError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{source}: {first_line(error)}") from error
+    return Extractor(networks[0], networks[1], identity=found["identity"], card=card)  # type: ignore[arg-type]  # a list of modules
+
+
+def _check_card(recipe: Any, card: Any) -> None:
+    """Refuse what is no plain data of the form that `save_extractor` writes."""
+    for name, part in (("recipe", recipe), ("card", card)):
+        if not isinstance(part, dict):
+            raise CheckpointError(f"it has no {name}")
+        check_size(part, name)
+    data = card.get("input")
+    if (
+        not isinstance(card.get("name"), str)
+        or not isinstance(data, dict)
+        or data.get("kind") not in ("clouds", "images")
+    ):
+        raise CheckpointError("its card says neither a name nor what its input is")
+    if data["kind"] == "clouds" and not (_is_radius(data.get("radius")) and data.get("up_axis") in (0, 1, 2)):
+        raise CheckpointError(f"its clouds are of radius {data.get('radius')} and up_axis {data.get('up_axis')}")
+
+
+def _check_identity(recipe: Any, weights: Any, identity: Any) -> None:
+    if fingerprint(recipe, weights) != identity:
+        raise CheckpointError("the weights are not those that were written (their hash differs): damaged")
+
+
+def _is_radius(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf
 
 
 def _networks(recipe: Mapping[str, Any]) -> nn.ModuleList:

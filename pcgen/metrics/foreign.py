@@ -9,7 +9,7 @@ from torch import Tensor
 from pcgen.base import DataModule
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io import Normalization
-from pcgen.recipe import build
+from pcgen.recipe import build_data
 
 
 class ForeignData(NamedTuple):
@@ -69,7 +69,7 @@ def _sibling(info: Mapping[str, Any], classes: Sequence[str] | None, *, trust: b
         source = recipe["class_path"].rpartition(".")[2]
         raise ConfigurationError(f"{source} cannot be told which classes to take; data with classes are needed")
     arguments = recipe["init_args"] | {"classes": None if classes is None else list(classes)}
-    made: DataModule = build({**recipe, "init_args": arguments}, trust=trust, where="data")
+    made: DataModule = build_data({**recipe, "init_args": arguments}, trust=trust)
     return made
 
 
