@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import uuid
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -53,7 +54,7 @@ def find_folder(config: Namespace, verb: str) -> RunFolder:
     Raises:
         ConfigurationError: If the processes have no means to agree on one.
     """
-    path = _named(config, verb) or _handed_down() or _of_job(config, verb) or _agreed(config, verb)
+    path = _named(config, verb) or _handed_down() or _of_job(config, verb) or _of_torchrun(config, verb)
     path = _new(config, verb) if path is None else path
     os.environ[RUN_FOLDER] = str(path)
     kept = path / CHECKPOINTS
@@ -91,26 +92,19 @@ def _of_job(config: Namespace, verb: str) -> Path | None:
     return Path(config.runs) / experiment_name(config) / name
 
 
-def _agreed(config: Namespace, verb: str) -> Path | None:
-    """Give the folder that rank zero chose, to processes that torchrun launched; after a restart the same again."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        if config.trainer.num_nodes > 1:
-            raise ConfigurationError(
-                f"{config.trainer.num_nodes} nodes cannot agree on a folder by themselves: give them one with --folder"
-            )
+def _of_torchrun(config: Namespace, verb: str) -> Path | None:
+    """Give the folder of a run that torchrun launched, the same on all nodes and after it has started them again."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    if name is None and config.trainer.num_nodes == 1:
         return None
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+    if name in (None, "none"):
         raise ConfigurationError(
-            "the processes of this torchrun share no store to agree on a folder in: give them one with --folder"
+            "processes that were not launched by SLURM or by a torchrun with --standalone or --rdzv_id cannot agree on "
+            "a folder: give them one with --folder"
         )
-    from torch.distributed import PrefixStore, TCPStore
-
-    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = PrefixStore("pcgen", TCPStore(address, port, is_master=False))
-    if _is_first():
-        return Path(store.compare_set(verb, "", str(_new(config, verb))).decode())
-    store.wait([verb])
-    return Path(store.get(verb).decode())
+    with contextlib.suppress(ValueError):  # --standalone makes one up
+        name = f"torchrun_{uuid.UUID(name).hex[:8]}"
+    return Path(config.runs) / experiment_name(config) / (name + ("" if verb == "fit" else f"_{verb}"))
 
 
 def _new(config: Namespace, verb: str) -> Path:
