@@ -23,7 +23,7 @@ import pcgen.models
 import pcgen.nets  # noqa: F401 -- imported so that a config may use the short names of all these rooms' classes
 from pcgen.base import DataModule, GenerativeModel
 from pcgen.callbacks.preemption import Preempted
-from pcgen.cli import common, dashboards, folders, runs
+from pcgen.cli import common, dashboards, folders, runs, trust
 from pcgen.cli.config_errors import explain
 from pcgen.errors import CheckpointError, ConfigurationError, PcgenError
 
@@ -242,18 +242,25 @@ def train(words: list[str]) -> int:
 
     set_parsing_settings(docstring_parse_attribute_docstrings=False)
     try:
-        TrainCLI(words[0], [_config_word(word, before) for before, word in pairwise(["", *words])])
+        trusts, words = trust.TRUST in words, [word for word in words if word != trust.TRUST]
+        named = trust.own_words(words)
+        checked = [_config_word(word, before, named, trusts=trusts) for before, word in pairwise(["", *words])]
+        with trust.guarded(named, trust=trusts):
+            TrainCLI(words[0], checked)
     except MisconfigurationException as error:  # a ModelCheckpoint's monitor that nobody logs, for one
         raise ConfigurationError(" ".join(str(error).split())) from error
     return 0
 
 
-def _config_word(word: str, before: str) -> str:
-    """Resolve a config's name and check that it is YAML; any other word is left as it is."""
+def _config_word(word: str, before: str, named: list[str], *, trusts: bool) -> str:
+    """Resolve a config's name and check what it holds; any other word is left as it is."""
     flag, _, value = word.rpartition("=")
-    if flag in {"--config", "-c"}:
-        return f"{flag}={_checked(_find_config(value))}"
-    return str(_checked(_find_config(word))) if before in {"--config", "-c"} else word
+    inside = flag in {"--config", "-c"}
+    if not inside and before not in {"--config", "-c"}:
+        return word
+    file = _find_config(value if inside else word)
+    trust.check_config(file, named=named, trust=trusts)
+    return f"{flag}={file}" if inside else str(file)
 
 
 def _find_config(name: str) -> Path:
@@ -267,16 +274,3 @@ def _find_config(name: str) -> Path:
 
 def _shipped() -> list[str]:
     return sorted(f.name for f in resources.files("pcgen.configs").iterdir() if f.name.endswith(".yaml"))
-
-
-def _checked(file: Path) -> Path:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConfigurationError(f"{file}, line {line}: not YAML: {error.problem}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError(f"{file} is not a text file, so not a config") from error
-    if not isinstance(content, dict):
-        raise ConfigurationError(f"{file} holds no sections; a config has model:, data: and trainer:")
-    return file

@@ -11,6 +11,7 @@ told which import paths a value may have, which it checks before it imports.
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ TRUST = "--trust"
 _LARGEST = 1 << 18  # bytes; the longest config of this house has 2500
 _DEEPEST = 50
 _MOST_NODES = 50_000  # when every alias is followed
-_REMEDY = f"pass {TRUST} if you know where the config comes from, or name the class on the command line yourself"
+_DENIED = re.compile(r"[Ii]mporting '(?P<name>[\w.]+)' is not allowed")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _SECTIONS = ("model", "data", "logger", "callbacks", "strategy", "plugins", "profiler", "accelerator")  # name classes
 _FILE = re.compile(r"\.(?:ya?ml|json)$|/")
@@ -71,38 +72,35 @@ def _loader() -> Any:
 def _check_growth(path: Path, text: str) -> None:
     """Count the values without making any: aliases of aliases grow without bound, and nesting eats the stack."""
     sizes: dict[str, int] = {}  # of what an anchor names
-    open_anchors: list[str | None] = []
-    starts: list[int] = []
+    unfinished: list[tuple[str | None, int]] = []  # anchor, and the count when it began
     count = 0
     for event in yaml.parse(text, Loader=_loader()):
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, start = unfinished.pop()
+            sizes[anchor or ""] = count - start
+            continue
+        anchor = getattr(event, "anchor", None)
         if isinstance(event, yaml.AliasEvent):
-            if event.anchor in open_anchors:
-                raise ConfigurationError(f"{path}: the value &{event.anchor} holds itself; write it out")
-            count += sizes.get(str(event.anchor), 1)
-        elif isinstance(event, yaml.ScalarEvent):
+            if any(anchor == a for a, _ in unfinished):
+                raise ConfigurationError(f"{path}: the value &{anchor} holds itself; write it out")
+            count += sizes.get(str(anchor), 1)
+        elif isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent):
+            sizes[anchor or ""] = 1
             count += 1
-            if event.anchor is not None:
-                sizes[event.anchor] = 1
-        elif isinstance(event, yaml.CollectionStartEvent):
-            open_anchors.append(event.anchor)
-            starts.append(count)
-            count += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            anchor, start = open_anchors.pop(), starts.pop()
-            if anchor is not None:
-                sizes[anchor] = count - start
-        if len(starts) > _DEEPEST:
+        if isinstance(event, yaml.CollectionStartEvent):
+            unfinished.append((anchor, count - 1))
+        if len(unfinished) > _DEEPEST:
             raise ConfigurationError(f"{path}: nested deeper than {_DEEPEST} levels; a config is not")
         if count > _MOST_NODES:
             raise ConfigurationError(f"{path}: more than {_MOST_NODES} values when its aliases are followed; no config")
 
 
-def check_config(path: Path, *, words: Sequence[str] = (), trust: bool = False) -> dict[str, Any]:
+def check_config(path: Path, *, named: Sequence[str] = (), trust: bool = False) -> dict[str, Any]:
     """Read a config and refuse class paths from outside the trusted packages.
 
     Args:
         path: A YAML file.
-        words: Of the command line: what they name is trusted.
+        named: Packages that are trusted, too: those of `own_words`.
         trust: Accept all class paths.
 
     Returns:
@@ -114,13 +112,10 @@ def check_config(path: Path, *, words: Sequence[str] = (), trust: bool = False) 
     """
     content = read_config(path)
     if not trust:
-        allowed = (*TRUSTED, *named(words))
+        allowed = (*TRUSTED, *named)
         for where, name in class_paths(content):
             if not _is_under(name, allowed):
-                raise ConfigurationError(
-                    f"{path}: {where} is {name!r}, outside pcgen: building it would run code that this config names; "
-                    f"{_REMEDY}"
-                )
+                raise ConfigurationError(f"{path}: {where}: {_outside(name)}")
     return content
 
 
@@ -143,11 +138,25 @@ def class_paths(content: Any, where: str = "") -> Iterator[tuple[str, str]]:
                 yield from class_paths(value, inside)
 
 
-def named(words: Sequence[str]) -> list[str]:
-    """Give the packages of the dotted names in a command line: they are the user's own words."""
-    values = [word.rpartition("=")[2] if word.startswith("-") else word for word in words]
-    found = {name.partition(".")[0] for value in values for name in _DOTTED.findall(value)}
+def own_words(words: Sequence[str]) -> list[str]:
+    """Give the packages of the classes that a command line names: they are the user's own words.
+
+    Args:
+        words: Of the command line. Values that are files are none of it, and configs least of all.
+    """
+    found: set[str] = set()
+    for before, word in pairwise(["", *words]):
+        flag, _, value = word.rpartition("=") if word.startswith("-") else (before, "", word)
+        if flag not in {"--config", "-c"} and "/" not in value and not Path(value[:255]).exists():
+            found |= {name.partition(".")[0] for name in _DOTTED.findall(value)}
     return sorted(found - {"jsonargparse"})
+
+
+def _outside(name: str) -> str:
+    return (
+        f"{name!r} lies outside pcgen, and importing it would run code that a config names; pass {TRUST} if you know "
+        "where the config comes from, or name the class on the command line yourself"
+    )
 
 
 def _is_under(name: str, packages: Sequence[str]) -> bool:
@@ -155,11 +164,11 @@ def _is_under(name: str, packages: Sequence[str]) -> bool:
 
 
 @contextmanager
-def guarded(words: Sequence[str], *, trust: bool) -> Iterator[None]:
+def guarded(named: Sequence[str], *, trust: bool) -> Iterator[None]:
     """Let jsonargparse import nothing else meanwhile, wherever a value of that kind stands.
 
     Args:
-        words: Of the command line: what they name is trusted.
+        named: Packages that are trusted, too: those of `own_words`.
         trust: Change nothing.
     """
     from jsonargparse import _common, set_parsing_settings  # the settings are global, and there is no public way back
@@ -168,8 +177,13 @@ def guarded(words: Sequence[str], *, trust: bool) -> Iterator[None]:
     before = dict(settings)
     try:
         if not trust:
-            set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*TRUSTED, *named(words)])
+            set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*TRUSTED, *named])
         yield
+    except ConfigurationError as error:
+        if (denied := _DENIED.search(str(error))) is None:
+            raise
+        where = re.split(r" is |: ", str(error), maxsplit=1)[0]
+        raise ConfigurationError(f"{where}: {_outside(denied['name'])}") from error
     finally:
         settings.clear()
         settings.update(before)
