@@ -141,7 +141,11 @@ def _container(path: Path) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any
         return
     from pcgen.io.hdf5 import opened
 
+    from pcgen.io.hdf5_checks import check_attributes
+    from pcgen.io.table import COLUMNS
+
     with opened(path) as file:
+        check_attributes(path, file, COLUMNS)
         yield file, file.attrs
 
 
@@ -149,6 +153,9 @@ def _check_size(path: Path, array: Any) -> None:
     """Refuse an HDF5 dataset that announces far more than is stored; arrays of `.npz` check themselves."""
     if not hasattr(array, "id"):
         return
+    from pcgen.io.hdf5_checks import check_dataset
+
+    check_dataset(path, array)
     claimed = math.prod(array.shape) * int(array.dtype.itemsize)
     check_claim(f"{path}: {array.name}", claimed // (_LARGEST_RATIO // 100), array.id.get_storage_size())
 

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pcgen.errors import DataError
+from pcgen.errors import DataError, PcgenError
 from pcgen.io.cloudset import SPLITS
 from pcgen.io.files import check_claim, existing
+from pcgen.io.hdf5_checks import check_attributes, check_dataset, check_links
 from pcgen.io.listing import Catalog, Item
 from pcgen.io.synsets import SYNSETS
-from pcgen.io.table import POINTS, check_points, columns, find
+from pcgen.io.table import COLUMNS, POINTS, check_points, columns, find
 
 HDF5_SUFFIXES = (".h5", ".hdf5")
 _LARGEST_RATIO = 1100  # gzip packs at most 1032 : 1
@@ -29,8 +30,11 @@ def opened(path: Path) -> Iterator[Any]:
 
     try:
         with h5py.File(path, "r") as file:
+            check_links(path, file)
             yield file
-    except (OSError, RuntimeError, KeyError, MemoryError) as error:
+    except PcgenError:
+        raise
+    except (OSError, RuntimeError, KeyError, MemoryError, ValueError, TypeError) as error:
         if isinstance(error, OSError) and not h5py.is_hdf5(path):
             raise DataError(f"{path} is not an HDF5 file, or its beginning is damaged") from error
         raise DataError(f"{path} cannot be read, it may be cut short: {error}") from error
@@ -46,6 +50,7 @@ def hdf5_catalog(path: Path) -> Catalog:
 def _ours(path: Path, file: Any) -> Catalog:
     key = _points_key(path, file)
     K = file[key].shape[0]
+    check_attributes(path, file, COLUMNS)
     fields = columns(file, file.attrs, K, str(path), lambda column: _check_size(path, column))
     if fields["split"] is None and path.name.startswith("ply_data_"):
         split = split_in_name(path)
@@ -74,6 +79,7 @@ def _check_storage(path: Path, data: Any) -> None:
 
 
 def _check_size(path: Path, data: Any) -> None:
+    check_dataset(path, data)
     chunk = _bytes(data.chunks, data.dtype) if data.chunks else 0  # HDF5 unpacks whole chunks
     check_claim(f"{path}: {data.name}", max(_bytes(data.shape, data.dtype), chunk), data.id.get_storage_size())
 
@@ -91,7 +97,10 @@ def split_in_name(path: Path) -> str | None:
 def _shapenet_groups(file: Any) -> list[str]:
     import h5py
 
-    return sorted(k for k, g in file.items() if isinstance(g, h5py.Group) and any(s in g for s in SPLITS))
+    groups = {k: g for k, g in file.items() if isinstance(g, h5py.Group)}
+    for group in groups.values():
+        check_links(Path(file.filename), group)
+    return sorted(k for k, g in groups.items() if any(s in g for s in SPLITS))
 
 
 def _shapenet(path: Path, file: Any, groups: list[str]) -> Catalog:

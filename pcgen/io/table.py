@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pcgen.errors import DataError
 
 POINTS, LABEL, NAME = ("points", "data"), ("label", "labels"), ("name", "names")
+COLUMNS = (*LABEL, *NAME, "split", "factors", "factor_names", "class_names", "up_axis")
 _MOST_NAMES = 65536  # of classes or factors
 _SPLIT_CODES = {0: "train", 1: "test", 2: "val"}
 SPLIT_CODES = {name: code for code, name in _SPLIT_CODES.items()}

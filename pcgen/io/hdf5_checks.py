@@ -1,0 +1,115 @@
+"""What of an HDF5 file is read at all: HDF5 can do far more than hold numbers, and a stranger's file may ask for it.
+
+A link or a dataset may lie in another file (any file of the user's, given away as "points"); a chunk may unpack to a
+thousand times what it announces, a filter be one that only a plugin knows, and a million texts be one and the same
+megabyte. What a file of clouds does not need is refused before it is followed.
+"""
+
+import math
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pcgen.errors import DataError
+from pcgen.io.files import check_claim
+
+_FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
+_GZIP = 1
+_KINDS = "biufSUO"
+_ALWAYS_FINE = 1 << 15  # bytes of a packed chunk: it becomes 33 MB at most
+_PIECE = 1 << 20  # bytes
+
+
+def check_links(path: Path, group: Any) -> None:
+    """Refuse a group with members that lie elsewhere.
+
+    Raises:
+        DataError: If a member is a link by name, within the file or to another.
+    """
+    import h5py
+
+    for name in group:
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            where = (
+                f"{link.filename}:{link.path}" if isinstance(link, h5py.ExternalLink) else getattr(link, "path", "?")
+            )
+            raise DataError(f"{path}: {name} is a link to {where}; links are not followed, copy the data into the file")
+
+
+def check_dataset(path: Path, data: Any) -> None:
+    """Refuse a dataset that lies in other files, is packed in an unusual way, or becomes more than it announces.
+
+    Raises:
+        DataError: If so.
+    """
+    if data.external or data.is_virtual:
+        raise DataError(f"{path}: {data.name} lies in other files, which are not opened; copy the data into this one")
+    _check_type(path, data.name, data.dtype)
+    _check_filters(path, data)
+    if data.dtype.kind == "O":
+        _check_texts(path, data)
+
+
+def check_attributes(path: Path, file: Any, names: Iterable[str]) -> None:
+    """Refuse attributes of these names that would take far more memory than the file has.
+
+    Raises:
+        DataError: If so.
+    """
+    size = path.stat().st_size
+    for name in names:
+        if name in file.attrs:
+            attribute = file.attrs.get_id(name)
+            _check_type(path, f"attribute {name}", attribute.dtype)
+            each = size if attribute.dtype.kind == "O" else attribute.dtype.itemsize  # each text may be the whole file
+            check_claim(f"{path}: attribute {name}", math.prod(attribute.shape) * each, size)
+
+
+def _check_type(path: Path, name: str, dtype: Any) -> None:
+    import h5py
+
+    told = h5py.check_string_dtype(dtype) is not None if dtype.kind == "O" else dtype.kind in _KINDS
+    if not told:
+        raise DataError(f"{path}: {name} holds values of type {str(dtype)[:100]}; numbers or text are read")
+
+
+def _check_filters(path: Path, data: Any) -> None:
+    properties = data.id.get_create_plist()
+    filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    unknown = [f for f in filters if f not in _FILTERS]
+    if unknown or len(set(filters)) != len(filters):
+        known = ", ".join(_FILTERS.values())
+        raise DataError(f"{path}: {data.name} is packed by the filters {filters}; {known} are read, each once")
+    if _GZIP in filters:
+        _check_chunks(path, data)
+
+
+def _check_chunks(path: Path, data: Any) -> None:
+    """Unpack large chunks piece by piece: HDF5 goes on for as long as there is something, whatever was announced."""
+    whole = math.prod(data.chunks) * data.dtype.itemsize + 4  # and a checksum
+    chunks: list[Any] = []
+    data.id.chunk_iter(lambda chunk: chunks.append(chunk) if chunk.size > _ALWAYS_FINE else None)
+    for chunk in chunks:
+        _, packed = data.id.read_direct_chunk(chunk.chunk_offset)
+        stream, made = zlib.decompressobj(), 0
+        while packed and made <= whole and not stream.eof:
+            try:
+                made += len(stream.decompress(packed, _PIECE))
+            except zlib.error:
+                break  # HDF5 says so itself, or stores it as it is
+            packed = stream.unconsumed_tail
+        if made > whole:
+            raise DataError(f"{path}: a chunk of {data.name} unpacks to more than the {whole} bytes that it announces")
+
+
+def _check_texts(path: Path, data: Any) -> None:
+    """Read texts of any length in steps that memory surely holds: each may be as long as the file, and all the same."""
+    size = path.stat().st_size
+    if len(data.shape) > 1:
+        raise DataError(f"{path}: {data.name} holds texts of shape {data.shape}; one a cloud needed")
+    step, length = max(1, (16 << 20) // max(1, size)), 0
+    for start in range(0, data.size if data.shape else 0, step):
+        length += sum(len(text) for text in data[start : start + step])
+        check_claim(f"{path}: {data.name}", length, size)
