@@ -1,6 +1,6 @@
 """Clouds that stay in their HDF5 file: gathered, thinned and normalised a batch at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pcgen.io import LazyClouds, Normalization, resample
+from pcgen.io.names import take as take_names
+from pcgen.io.progress import progress
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -29,7 +31,7 @@ class Lazy:
     def __init__(
         self,
         clouds: LazyClouds,
-        names: tuple[str, ...],
+        names: Sequence[str],
         num_points: int,
         seed: int,
         normalization: Normalization | None = None,
@@ -40,10 +42,8 @@ class Lazy:
 
     def part(self, rows: Ints, normalization: Normalization) -> "Lazy":
         """Give some of the clouds, normalised."""
-        names = tuple(self.names[i] for i in rows)
-        return Lazy(
-            LazyClouds(self.clouds.path, self.clouds.rows[rows]), names, self.num_points, self.seed, normalization
-        )
+        names = take_names(self.names, rows)
+        return Lazy(self.clouds.take(rows), names, self.num_points, self.seed, normalization)
 
     def raw(self, rows: Ints) -> NDArray[np.float32]:
         """Give clouds (B, M, 3) as the file has them."""
@@ -64,6 +64,13 @@ class Lazy:
         """Give some clouds as the file has them, a chunk at a time."""
         for start in range(0, len(rows), _CHUNK):
             yield self.raw(rows[start : start + _CHUNK])
+
+    def watched_chunks(self, rows: Ints) -> Iterator[NDArray[np.float32]]:
+        """Give chunks as `chunks` does, with a bar on a terminal."""
+        with progress("Measuring the training clouds", len(rows)) as report:
+            for i, chunk in enumerate(self.chunks(rows)):
+                yield chunk
+                report(min((i + 1) * _CHUNK, len(rows)), None)
 
     def offsets(self) -> tuple[Floats, Floats]:
         """Give what normalisation takes away from each cloud: center (K, 3) and scale (K,)."""

@@ -45,6 +45,14 @@ class Points(Protocol):
         ...
 
 
+class Subsets(Protocol):
+    """Point indices of the clouds of one split: a tensor, or what draws them."""
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        """Give indices (B, N)."""
+        ...
+
+
 class InMemory:
     """Clouds (K, M, 3) in one tensor."""
 
@@ -195,7 +203,7 @@ class Batches(Dataset[Batch]):
         factors: (K, F) or None.
         num_points: N points of each cloud. If there are more (M > N), a draw with a key takes a new subset, a draw
             without one the subset that `fixed` tells.
-        fixed: Point indices (K, N), or None where M = N.
+        fixed: Point indices (K, N), kept or drawn when taken by rows; None where M = N.
         augment: Applied in this order to draws with a key.
         up_axis: For augmentations that turn about it.
         batch_size: Of the batches by number, which is what Lightning's `overfit_batches` asks for.
@@ -208,7 +216,7 @@ class Batches(Dataset[Batch]):
         factors: Tensor | None,
         *,
         num_points: int,
-        fixed: Tensor | None = None,
+        fixed: Subsets | None = None,
         augment: Sequence[Augmentation] = (),
         up_axis: int | None = None,
         batch_size: int = 32,

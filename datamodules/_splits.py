@@ -1,6 +1,7 @@
 """Dividing what was found into splits, and choosing clouds and points of them: by names and seeds alone."""
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from pcgen.datamodules._lazy import Lazy
 from pcgen.errors import ConfigurationError
 from pcgen.io import CloudSet
 from pcgen.io import resample as draw_points
+from pcgen.io.listing import Catalog
+from pcgen.io.names import encode
 
 Ints = NDArray[np.int64]
 _SPLIT_NAMES = ("train", "val", "test")
@@ -23,14 +26,21 @@ class Source:
 
     Attributes:
         clouds: Points (K, M, 3) and what is known of them; of `lazy` clouds everything but the points.
-        lazy: The clouds that stay in their file.
+        lazy: The clouds that stay in their files.
     """
 
-    clouds: CloudSet
+    clouds: CloudSet | Catalog
     lazy: Lazy | None = None
 
+    @property
+    def points(self) -> NDArray[np.float32]:
+        """Points (K, M, 3) in memory."""
+        if not isinstance(self.clouds, CloudSet):
+            raise TypeError(f"the points of {self.clouds.source} stay in their files")
+        return self.clouds.points
 
-def divide(clouds: CloudSet, *, validation: float, test: float, seed: int) -> dict[str, Ints]:
+
+def divide(clouds: CloudSet | Catalog, *, validation: float, test: float, seed: int) -> dict[str, Ints]:
     """Divide all clouds into splits: as the source says, and by shares where it has no such split.
 
     Args:
@@ -52,7 +62,7 @@ def divide(clouds: CloudSet, *, validation: float, test: float, seed: int) -> di
     return rows
 
 
-def hold_out(clouds: CloudSet, rows: Ints, share: float, seed: int, purpose: str) -> tuple[Ints, Ints]:
+def hold_out(clouds: CloudSet | Catalog, rows: Ints, share: float, seed: int, purpose: str) -> tuple[Ints, Ints]:
     """Divide rows into those that stay and those held out, class by class.
 
     A class's choice depends on the seed, the purpose and its clouds' names, so that reading one class or all, or the
@@ -71,11 +81,12 @@ def hold_out(clouds: CloudSet, rows: Ints, share: float, seed: int, purpose: str
     """
     label = np.zeros(len(clouds), np.int64) if clouds.label is None else clouds.label
     out: list[int] = []
+    names, start = encode(clouds.name), zlib.crc32(f"{seed}:{purpose}:".encode())
     for k in np.unique(label[rows]):
         members = rows[label[rows] == k]
         count = min(max(1, int(share * len(members) + 0.5)), len(members) - 1)
-        lots = [(zlib.crc32(f"{seed}:{purpose}:{clouds.name[i]}".encode()), clouds.name[i], i) for i in members]
-        out += [i for *_, i in sorted(lots)[:count]]
+        lots = np.array([zlib.crc32(name, start) for name in names[members].tolist()], np.int64)
+        out += members[np.lexsort((names[members], lots))[:count]].tolist()
     held = np.array(sorted(out), np.int64)
     return np.setdiff1d(rows, held), held
 
@@ -95,12 +106,28 @@ def choose_rows(size: int, label: Tensor | None, n: int | None, seed: int | None
     return np.lexsort((y, turn))[:n]
 
 
-def fixed_subsets(M: int, N: int, names: tuple[str, ...], seed: int) -> Tensor | None:
+def fixed_subsets(M: int, N: int, names: Sequence[str], seed: int) -> Tensor | None:
     """Choose N of M points of each cloud once and for all (K, N), by the clouds' names; None if all are wanted."""
-    if M == N:
-        return None
-    numbers = np.repeat(np.arange(M, dtype=np.float32)[:, None], 3, axis=1)
-    return torch.from_numpy(np.stack([draw_points(numbers, N, seed, n)[:, 0] for n in names]).astype(np.int64))
+    return None if M == N else FixedSubsets(M, N, names, seed)[torch.arange(len(names))]
+
+
+class FixedSubsets:
+    """N of M points of each cloud, by the clouds' names, drawn when they are asked for.
+
+    Args:
+        M: Points of each cloud.
+        N: How many of them.
+        names: Of the clouds (K,).
+        seed: Makes the draw repeatable.
+    """
+
+    def __init__(self, M: int, N: int, names: Sequence[str], seed: int) -> None:
+        self.M, self.N, self.names, self.seed = M, N, names, seed
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        numbers = np.repeat(np.arange(self.M, dtype=np.float32)[:, None], 3, axis=1)
+        drawn = [draw_points(numbers, self.N, self.seed, self.names[i])[:, 0] for i in rows.tolist()]
+        return torch.from_numpy(np.stack(drawn).astype(np.int64))  # (B, N)
 
 
 def thin(clouds: CloudSet, num_points: int | None, seed: int, *, keep_more: bool) -> CloudSet:

@@ -1,6 +1,7 @@
 """What all datamodules of clouds share: splits, normalisation, batches."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
@@ -13,11 +14,12 @@ from torch import Tensor
 from pcgen.base import Batch
 from pcgen.datamodules._lazy import Lazy
 from pcgen.datamodules._loading import Batches, Draw, InMemory, Points
-from pcgen.datamodules._splits import Source, choose_rows, divide, fixed_subsets
+from pcgen.datamodules._splits import FixedSubsets, Source, choose_rows, divide, fixed_subsets
 from pcgen.datamodules._splitted import SplitDataModule
 from pcgen.datamodules.augmentations import Augmentation
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io import Normalization
+from pcgen.io.names import take as take_names
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -31,7 +33,7 @@ class Split:
     rows: Ints  # of the source (K,)
     label: Tensor | None
     factors: Tensor | None
-    name: tuple[str, ...]
+    name: Sequence[str]
     offsets: tuple[Floats, Floats] | None = field(default=None, compare=False)  # of clouds in memory
 
     def __len__(self) -> int:
@@ -92,7 +94,7 @@ class CloudDataModule(SplitDataModule[Split]):
         self.class_names = tuple(classes or ())
         self._normalization = Normalization(scope=scope, region=region, radius=radius)
         self.normalization = self._normalization.to_plain()
-        self._fixed: dict[str, Tensor | None] = {}
+        self._fixed: dict[str, Tensor | FixedSubsets | None] = {}
         if num_points is not None:
             self.sample_shape = (num_points, 3)
 
@@ -112,7 +114,7 @@ class CloudDataModule(SplitDataModule[Split]):
         if not len(rows["train"]):
             raise DataError(f"{clouds.source}: there is no cloud in the training split")
         self._fit(source, rows["train"])
-        stored = source.lazy.shape[1] if source.lazy is not None else clouds.points.shape[1]
+        stored = (source.points if source.lazy is None else source.lazy).shape[1]
         self.sample_shape = (self.num_points or stored, 3)
         self.class_names, self.factor_names = clouds.class_names, clouds.factor_names
         self.up_axis = clouds.up_axis if self.up_axis is None else self.up_axis
@@ -121,14 +123,14 @@ class CloudDataModule(SplitDataModule[Split]):
 
     def _fit(self, source: Source, rows: Ints) -> None:
         if source.lazy is None:
-            self._normalization = self._normalization.fit(source.clouds.points[rows])
+            self._normalization = self._normalization.fit(source.points[rows])
         else:
-            self._normalization = self._normalization.fit_chunks(partial(source.lazy.chunks, rows))
+            self._normalization = self._normalization.fit_chunks(partial(source.lazy.watched_chunks, rows))
 
     def _make(self, source: Source, rows: Ints) -> Split:
         clouds, offsets = source.clouds, None
         if source.lazy is None:
-            x, *measures = self._normalization.apply(clouds.points[rows])
+            x, *measures = self._normalization.apply(source.points[rows])
             points: Points = InMemory(torch.from_numpy(x))
             offsets = (measures[0], measures[1])
         else:
@@ -138,14 +140,14 @@ class CloudDataModule(SplitDataModule[Split]):
             rows=rows,
             label=None if clouds.label is None else torch.from_numpy(clouds.label[rows]),
             factors=None if clouds.factors is None else torch.from_numpy(clouds.factors[rows]),
-            name=tuple(clouds.name[i] for i in rows),
+            name=take_names(clouds.name, rows),
             offsets=offsets,
         )
 
     def _batches(self, name: str) -> Batches:
         split, (N, _) = self.split(name), self.sample_shape
         if name not in self._fixed:
-            self._fixed[name] = fixed_subsets(split.points.shape[1], N, split.name, self.split_seed)
+            self._fixed[name] = self._subsets(split)
         return Batches(
             split.points,
             split.label,
@@ -156,6 +158,13 @@ class CloudDataModule(SplitDataModule[Split]):
             up_axis=self.up_axis,
             batch_size=self.batch_size,
         )
+
+    def _subsets(self, split: Split) -> Tensor | FixedSubsets | None:
+        """Choose the points of each cloud in evaluation: at once for clouds in memory, else for each batch."""
+        M, (N, _) = split.points.shape[1], self.sample_shape
+        if isinstance(split.points, Lazy) and M > N:
+            return FixedSubsets(M, N, split.name, self.split_seed)
+        return fixed_subsets(M, N, split.name, self.split_seed)
 
     # ── looking at the data ───────────────────────────────────────────────────────────────────────────────────────────
 

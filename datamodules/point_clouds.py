@@ -1,31 +1,29 @@
 """Any clouds on disk."""
 
-from typing import Any, Literal
-
-import numpy as np
+from typing import Literal
 
 from pcgen.datamodules._lazy import Lazy
 from pcgen.datamodules._splits import Source, thin
 from pcgen.datamodules.augmentations import Augmentation
 from pcgen.datamodules.clouds import CloudDataModule
 from pcgen.errors import ConfigurationError
-from pcgen.io import CloudSet, LazyClouds, catalog, read_clouds, warn_repeats
+from pcgen.io import LazyClouds, catalog, read_clouds, warn_repeats
 
 
 class PointClouds(CloudDataModule):
     """Clouds or meshes from a file or folder of any kind that pcgen reads.
 
-    These are: pcgen's own HDF5, `modelnet40_ply_hdf5_2048`, PointFlow's ShapeNetCore.v2.PC15k tree,
-    diffusion-point-cloud's `shapenet.hdf5`, a ModelNet tree of OFF meshes, one `.npy`, `.npz`, `.ply`, `.pcd`,
-    `.xyz`, `.off` or `.obj`, or a folder of them.
+    These are: pcgen's own HDF5 and folders of its shards, `modelnet40_ply_hdf5_2048`, PointFlow's
+    ShapeNetCore.v2.PC15k tree, diffusion-point-cloud's `shapenet.hdf5`, a ModelNet tree of OFF meshes, one `.npy`,
+    `.npz`, `.ply`, `.pcd`, `.xyz`, `.off` or `.obj`, or a folder of them.
 
     Args:
         path: The file or folder.
         num_points: Points of each cloud, N; None takes as many as the source has.
         batch_size: Clouds of a batch, on each process.
         classes: Names of the classes to keep, labels in this order; None keeps all.
-        in_memory: False leaves the clouds in their HDF5 file and gathers each batch from there, for sets that memory
-            does not hold.
+        in_memory: False leaves the clouds in their HDF5 files (one, a folder of shards, or a folder of HDF5 files) and
+            gathers each batch from there, for sets that memory does not hold.
         validation: Share of the training clouds held out for validation where the source has no such split. With 0
             the validation split IS the test split: then select no checkpoint by it.
         test: Share of the clouds held out for testing where the source has no test split.
@@ -99,18 +97,11 @@ class PointClouds(CloudDataModule):
 
     def _lazily(self, path: str) -> Source:
         listing = catalog(path).select(None, self.classes)
-        if any(item.row is None or item.dataset != listing.items[0].dataset for item in listing.items):
-            raise ConfigurationError(f"in_memory: false needs one HDF5 file with one dataset of points; {path} is not")
-        clouds = LazyClouds(path, [item.row for item in listing.items if item.row is not None])
+        clouds = LazyClouds(path, items=listing.items)
         stored = clouds.shape[1]
         kept = self.num_points or stored
         if kept > stored:
             warn_repeats(path, stored, kept, len(clouds))
         elif self.resample:
             kept = stored
-        known: dict[str, Any] = {
-            field: getattr(listing, field)
-            for field in ("label", "split", "name", "class_names", "factors", "factor_names", "up_axis", "source")
-        }
-        blank = np.zeros((len(clouds), 1, 3), np.float32)
-        return Source(CloudSet(points=blank, **known), Lazy(clouds, listing.name, kept, self.split_seed))
+        return Source(listing, Lazy(clouds, listing.name, kept, self.split_seed))

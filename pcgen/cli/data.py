@@ -1,4 +1,4 @@
-"""Data files: turn meshes or clouds into one HDF5 file, or say what a file holds."""
+"""Data files: turn meshes or clouds into HDF5, one file or shards, or say what a file holds."""
 
 import argparse
 from pathlib import Path
@@ -14,12 +14,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prepare = verbs.add_parser(
         "prepare",
         help="meshes or clouds -> HDF5",
-        description="Sample meshes (or gather clouds) into one HDF5 file, in as many processes as pay. "
-        "A bad mesh is reported with its reason and the rest goes on; the exit status is then 1, or 0 with "
-        "--allow-failures.",
+        description="Sample meshes (or gather clouds) into one HDF5 file, or with --shard-size into a folder of them, "
+        "in as many processes as pay. The same command goes on where it was interrupted, even killed, and leaves alone "
+        "what is finished. A bad mesh is reported with its reason and the rest goes on; the exit status is then 1, or "
+        "0 with --allow-failures.",
     )
     prepare.add_argument("source", type=Path, help="a folder of meshes or clouds, a data set's tree, or one file")
-    prepare.add_argument("out", type=Path, help="the HDF5 file to write")
+    prepare.add_argument("out", type=Path, help="the HDF5 file to write, or the folder of shards")
     prepare.add_argument("--points", type=int, default=2048, help="points a cloud (default 2048)")
     prepare.add_argument(
         "--method",
@@ -29,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     prepare.add_argument(
         "--seed", type=int, default=0, help="the same seed gives the same file for any --jobs (default 0)"
+    )
+    prepare.add_argument(
+        "--shard-size",
+        type=int,
+        metavar="N",
+        help="N clouds in each file of a folder, for sets that memory does not hold",
     )
     prepare.add_argument("--jobs", type=int, help="processes (default: as many as pay, up to all cores)")
     prepare.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
@@ -48,7 +55,11 @@ def _prepare(arguments: argparse.Namespace) -> int:
 
     from pcgen.io import prepare
 
-    for flag, number in (("--points", arguments.points), ("--jobs", arguments.jobs)):
+    for flag, number in (
+        ("--points", arguments.points),
+        ("--jobs", arguments.jobs),
+        ("--shard-size", arguments.shard_size),
+    ):
         if number is not None and number < 1:
             raise ConfigurationError(f"{flag} {number}: at least 1 is needed")
     summary = prepare(
@@ -59,8 +70,11 @@ def _prepare(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         jobs=arguments.jobs,
         overwrite=arguments.overwrite,
+        shard_size=arguments.shard_size,
     )
     Console(stderr=True).print(summary.table())
+    if summary.found:
+        common.say(f"{common.count(summary.found, 'cloud')} had been done by an earlier run")
     common.say(f"{common.count(summary.converted, 'cloud')} of {arguments.points} points: {common.shown(summary.path)}")
     return 1 if summary.failed and not arguments.allow_failures else 0
 

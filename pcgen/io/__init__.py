@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pcgen.io.downloading import download as download
     from pcgen.io.downloading import extract_zip as extract_zip
     from pcgen.io.freshness import is_stale as is_stale
-    from pcgen.io.hdf5 import LazyClouds as LazyClouds
+    from pcgen.io.lazy import LazyClouds as LazyClouds
     from pcgen.io.mesh import Mesh as Mesh
     from pcgen.io.mesh import read_mesh as read_mesh
     from pcgen.io.mesh import sample_mesh as sample_mesh
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "CloudSet": "cloudset",
-    "LazyClouds": "hdf5",
+    "LazyClouds": "lazy",
     "Mesh": "mesh",
     "Normalization": "normalization",
     "Summary": "preparing",

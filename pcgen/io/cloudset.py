@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pcgen.errors import ConfigurationError, DataError
+from pcgen.io.names import take
 
 SPLITS = ("train", "val", "test")
 
@@ -171,7 +172,7 @@ def choose(
         "label": None if label is None else label[rows],
         "class_names": class_names,
         "split": None if clouds.split is None else clouds.split[rows],
-        "name": tuple(clouds.name[i] for i in rows),
+        "name": take(clouds.name, rows),
         "factors": None if clouds.factors is None else clouds.factors[rows],
     }
 

@@ -1,7 +1,6 @@
 """What a file of clouds holds, for `pcgen data info`."""
 
 import os
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -10,8 +9,8 @@ from numpy.typing import NDArray
 from pcgen.errors import DataError
 from pcgen.io.cloudset import SPLITS
 from pcgen.io.formats import DEFAULT_POINTS, is_mesh, read_raw
-from pcgen.io.listing import Catalog, Item
-from pcgen.io.reading import catalog, read_rows, same_array
+from pcgen.io.listing import Catalog, Items
+from pcgen.io.reading import catalog, read_rows
 
 _READ = 64  # clouds looked at in a folder, spread over it: reading all would take minutes
 _CHUNK = 256
@@ -36,12 +35,11 @@ def describe_file(path: str | os.PathLike[str]) -> dict[str, Any]:
     listing = catalog(path)
     alone = listing.items[0].row is None
     rows = np.unique(np.linspace(0, len(listing) - 1, _READ).astype(int)) if alone else np.arange(len(listing))
-    items = [listing.items[i] for i in rows]
+    items = listing.items.take(rows)
     extents, unreadable = _Extents(), []
-    for (_, _, single), group in groupby(items, key=same_array):
-        part = list(group)
-        for start in range(0, len(part), _CHUNK):
-            unreadable += _look(part[start : start + _CHUNK], extents, single=single)
+    for begin, end in items.runs():
+        for start in range(begin, end, _CHUNK):
+            unreadable += _look(items[start : min(start + _CHUNK, end)], extents)
     meshes = alone and is_mesh(listing.items[0].path)
     return {
         "path": str(path),
@@ -73,9 +71,9 @@ def _by_split(listing: Catalog, mask: NDArray[np.bool_]) -> dict[str, int]:
     return {s: n for s, n in counts.items() if n}
 
 
-def _look(items: list[Item], extents: "_Extents", *, single: bool) -> list[tuple[str, str]]:
+def _look(items: Items, extents: "_Extents") -> list[tuple[str, str]]:
     try:
-        extents.add(read_raw(items[0].path)[None] if single else read_rows(items))
+        extents.add(read_raw(items[0].path)[None] if items[0].row is None else read_rows(items))
     except DataError as error:
         return [(str(i), str(error)) for i in items]
     return []

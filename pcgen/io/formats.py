@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pcgen.errors import DataError
 from pcgen.io.cloudset import resample, seed_of, warn_repeats
-from pcgen.io.listing import Catalog, Item
+from pcgen.io.listing import Catalog, Items
 from pcgen.io.mesh import Mesh, Method, read_mesh, read_surface, sample_mesh
 from pcgen.io.npy import map_npy
 from pcgen.io.npz import NpzArray, npz_catalog, npz_points
@@ -33,8 +33,8 @@ def file_catalog(path: Path) -> Catalog:
     if suffix == ".npy":
         shape = _load_npy(path).shape
         if len(shape) == 3:
-            return Catalog(str(path), "NumPy clouds", [Item(path, "", i) for i in range(shape[0])])
-    return Catalog(str(path), _kind(path), [Item(path)], name=(path.stem,))
+            return Catalog(str(path), "NumPy clouds", Items.rows(path, "", shape[0]))
+    return Catalog(str(path), _kind(path), Items.files([path]), name=(path.stem,))
 
 
 def _kind(path: Path) -> str:

@@ -1,7 +1,6 @@
 """HDF5: our own layout, ModelNet40's `ply_data_*.h5`, and diffusion-point-cloud's `shapenet.hdf5`."""
 
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from pcgen.errors import DataError, PcgenError
 from pcgen.io.cloudset import SPLITS
-from pcgen.io.files import check_claim, existing
+from pcgen.io.files import check_claim
 from pcgen.io.hdf5_checks import check_attributes, check_dataset, check_links
-from pcgen.io.listing import Catalog, Item
+from pcgen.io.listing import Catalog, Items
 from pcgen.io.synsets import SYNSETS
 from pcgen.io.table import COLUMNS, POINTS, check_points, columns, find
 
@@ -55,7 +54,7 @@ def _ours(path: Path, file: Any) -> Catalog:
     if fields["split"] is None and path.name.startswith("ply_data_"):
         split = split_in_name(path)
         fields["split"] = None if split is None else np.full(K, split)
-    return Catalog(str(path), "HDF5 clouds", [Item(path, key, i) for i in range(K)], **fields)
+    return Catalog(str(path), "HDF5 clouds", Items.rows(path, key, K), **fields)
 
 
 def _points_key(path: Path, file: Any) -> str:
@@ -64,10 +63,15 @@ def _points_key(path: Path, file: Any) -> str:
     key = find(file, POINTS)
     if key is None or not isinstance(file[key], h5py.Dataset):
         raise DataError(f"{path}: no dataset {' or '.join(POINTS)} in it; there is {', '.join(file) or 'nothing'}")
-    data = file[key]
-    check_points(data.shape, data.dtype, str(path))
-    _check_storage(path, data)
+    check_clouds_of(path, file[key])
     return key
+
+
+def check_clouds_of(path: Path, data: Any) -> int:
+    """Say so if a dataset cannot be clouds (K, N, 3), or cannot hold what it announces; return N."""
+    check_points(data.shape, data.dtype, f"{path}:{data.name}")
+    _check_storage(path, data)
+    return int(data.shape[1])
 
 
 def _check_storage(path: Path, data: Any) -> None:
@@ -104,7 +108,7 @@ def _shapenet_groups(file: Any) -> list[str]:
 
 
 def _shapenet(path: Path, file: Any, groups: list[str]) -> Catalog:
-    items: list[Item] = []
+    items: list[Items] = []
     label: list[int] = []
     split: list[str] = []
     name: list[str] = []
@@ -113,16 +117,15 @@ def _shapenet(path: Path, file: Any, groups: list[str]) -> Catalog:
             data = file[group][s]
             if data.shape[0] == 0:
                 continue
-            check_points(data.shape, data.dtype, f"{path}:{group}/{s}")
-            _check_storage(path, data)
-            items += [Item(path, f"{group}/{s}", i) for i in range(len(data))]
+            check_clouds_of(path, data)
+            items.append(Items.rows(path, f"{group}/{s}", len(data)))
             label += [c] * len(data)
             split += [s] * len(data)
             name += [f"{group}/{s}/{i:05d}" for i in range(len(data))]
     class_names = tuple(SYNSETS.get(g, g) for g in groups)
     up_axis = 1 if any(g in SYNSETS for g in groups) else None
     return Catalog(
-        str(path), "diffusion-point-cloud's shapenet.hdf5", items, np.array(label, dtype=np.int64),
+        str(path), "diffusion-point-cloud's shapenet.hdf5", Items.joined(items), np.array(label, dtype=np.int64),
         np.array(split, dtype=np.str_), tuple(name), class_names, up_axis=up_axis,
     )  # fmt: skip
 
@@ -144,74 +147,3 @@ def _gather(data: Any, rows: NDArray[np.int64]) -> NDArray[np.float32]:
             data.read_direct(out, np.s_[first : first + len(run)], np.s_[int(run[0]) : int(run[-1]) + 1])
     in_order = len(unique) == len(rows) and bool((np.diff(rows) > 0).all())
     return out if in_order else out[inverse.reshape(-1)]
-
-
-class LazyClouds:
-    """The points of an HDF5 file, gathered when asked for: for sets that memory does not hold.
-
-    The file is opened at the first use in each process and never travels: pickling and forking are safe.
-
-    Args:
-        path: An HDF5 file with `points` (or `data`) (K, N, 3).
-        rows: Which clouds, in which order; None for all.
-
-    Attributes:
-        shape: (K, N, 3).
-
-    Raises:
-        DataError: If the file is not of this kind, or a row is not there.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], rows: ArrayLike | None = None) -> None:
-        self.path = existing(path)
-        with opened(self.path) as file:
-            self._key = _points_key(self.path, file)
-            K, N, _ = file[self._key].shape
-        self.rows = np.arange(K) if rows is None else np.asarray(rows, dtype=np.int64).reshape(-1)
-        if len(self.rows) and (self.rows.min() < 0 or self.rows.max() >= K):
-            raise DataError(f"{path}: rows {self.rows.min()} to {self.rows.max()} asked for, but it has {K} clouds")
-        self.shape = (len(self.rows), int(N), 3)
-        self._file: Any = None
-        self._pid = -1
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def gather(self, indices: ArrayLike) -> NDArray[np.float32]:
-        """Read some clouds.
-
-        Args:
-            indices: Which (b,), in any order, repeats allowed.
-
-        Returns:
-            (b, N, 3) float32, in the order asked.
-
-        Raises:
-            DataError: If the file cannot be read any more, or a coordinate is not finite.
-            IndexError: If an index is out of range.
-        """
-        rows = self.rows[np.asarray(indices, dtype=np.int64).reshape(-1)]
-        try:
-            points = _gather(self._open()[self._key], rows)
-        except (OSError, RuntimeError) as error:
-            raise DataError(f"{self.path} cannot be read any more: {error}") from error
-        bad = ~np.isfinite(points).all((1, 2))
-        if bad.any():
-            raise DataError(f"{self.path}: the cloud at row {rows[bad.argmax()]} holds NaN or infinity")
-        return points
-
-    def _open(self) -> Any:
-        if self._pid != os.getpid():  # a handle inherited by a fork is the parent's: left alone, not closed
-            import h5py
-
-            self._file, self._pid = h5py.File(self.path, "r"), os.getpid()
-        return self._file
-
-    def close(self) -> None:
-        """Close the file in this process; the next `gather` opens it again."""
-        if self._file is not None and self._pid == os.getpid():
-            self._file.close()
-        self._file, self._pid = None, -1
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_file": None, "_pid": -1}

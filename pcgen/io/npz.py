@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pcgen.errors import DataError
 from pcgen.io.files import check_claim
-from pcgen.io.listing import Catalog, Item
+from pcgen.io.listing import Catalog, Items
 from pcgen.io.npy import HEADER_ERRORS
 from pcgen.io.table import POINTS, check_points, columns, find
 
@@ -102,8 +102,8 @@ def npz_catalog(path: Path) -> Catalog:
     """List the clouds of a file without reading their points."""
     points = npz_points(path)
     if len(points.shape) == 2:
-        return Catalog(str(path), "one cloud", [Item(path)], name=(path.stem,))
+        return Catalog(str(path), "one cloud", Items.files([path]), name=(path.stem,))
     check_points(points.shape, points.dtype, str(path))
     K = points.shape[0]
     fields = columns(npz_arrays(path), {}, K, str(path))
-    return Catalog(str(path), "NumPy clouds", [Item(path, points.key, i) for i in range(K)], **fields)
+    return Catalog(str(path), "NumPy clouds", Items.rows(path, points.key, K), **fields)

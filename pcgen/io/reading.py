@@ -3,8 +3,6 @@
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from pcgen.io.cloudset import CloudSet, check_clouds, resample, warn_repeats
 from pcgen.io.files import existing
 from pcgen.io.formats import file_catalog, read_array_rows, read_file
 from pcgen.io.hdf5 import HDF5_SUFFIXES, hdf5_catalog, read_hdf5_rows
-from pcgen.io.listing import Catalog, Item
+from pcgen.io.listing import Catalog, Items
 from pcgen.io.trees import folder_catalog
 
 
@@ -70,18 +68,12 @@ def catalog(path: str | os.PathLike[str]) -> Catalog:
     return hdf5_catalog(path) if path.suffix.lower() in HDF5_SUFFIXES else file_catalog(path)
 
 
-def read_rows(items: Sequence[Item]) -> NDArray[np.float32]:
+def read_rows(items: Items) -> NDArray[np.float32]:
     """Read clouds (k, N, 3) that lie in one array."""
-    path, dataset = items[0].path, items[0].dataset
-    rows = np.array([i.row for i in items], dtype=np.int64)
+    path, dataset, rows = items[0].path, items[0].dataset, items.row
     if path.suffix.lower() in HDF5_SUFFIXES:
         return read_hdf5_rows(path, dataset, rows)
     return read_array_rows(path, dataset, rows)
-
-
-def same_array(item: Item) -> tuple[Path, str, bool]:
-    """Key by which clouds that can be read at once belong together."""
-    return item.path, item.dataset, item.row is None
 
 
 def _points(listing: Catalog, num_points: int | None, seed: int) -> NDArray[np.float32]:
@@ -102,14 +94,11 @@ def _points(listing: Catalog, num_points: int | None, seed: int) -> NDArray[np.f
 
 def _parts(listing: Catalog, num_points: int | None, seed: int) -> Iterator[NDArray[np.float32]]:
     """Read arrays (k, N, 3), already resampled where the number of points is known."""
-    done = 0
-    for (path, dataset, alone), group in groupby(listing.items, key=same_array):
-        items = list(group)
-        names = listing.name[done : done + len(items)]
-        done += len(items)
-        if alone:
-            for item, name in zip(items, names, strict=True):
-                yield read_file(item.path, num_points, seed=seed, name=name)[None]
+    for start, stop in listing.items.runs():
+        items, names = listing.items[start:stop], listing.name[start:stop]
+        path, dataset, row = items[0].path, items[0].dataset, items[0].row
+        if row is None:
+            yield read_file(path, num_points, seed=seed, name=names[0])[None]
             continue
         clouds = check_clouds(read_rows(items), f"{path}:{dataset}" if dataset else str(path))
         if num_points in (None, clouds.shape[1]):

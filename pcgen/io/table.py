@@ -1,13 +1,14 @@
 """The columns of a container (HDF5 or npz): one thing, the several names it has in the field."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pcgen.errors import DataError
+from pcgen.io.names import Names
 
 POINTS, LABEL, NAME = ("points", "data"), ("label", "labels"), ("name", "names")
 COLUMNS = (*LABEL, *NAME, "split", "factors", "factor_names", "class_names", "up_axis")
@@ -65,7 +66,7 @@ def columns(
     return {
         "label": None if label is None else _integers(label, source),
         "split": None if split is None else _splits(split, source),
-        "name": _texts(column(*NAME, rows=True), source),
+        "name": _names(column(*NAME, rows=True), source),
         "class_names": _texts(column("class_names"), source),
         "factors": None if factors is None else _factors(factors, source),
         "factor_names": _texts(column("factor_names"), source),
@@ -99,17 +100,28 @@ def _factors(factors: NDArray[Any], source: str) -> NDArray[np.float32]:
 
 
 def _splits(split: NDArray[Any], source: str) -> NDArray[np.str_]:
-    if split.dtype.kind in "iu":
-        names: list[str] = [_SPLIT_CODES.get(int(code), "") for code in split.reshape(-1)]
+    flat = split.reshape(-1)
+    if flat.dtype.kind in "iu":
+        known = (flat >= 0) & (flat < len(_SPLIT_CODES))
+        coded = np.array([_SPLIT_CODES[code] for code in range(len(_SPLIT_CODES))])
+        names = coded[np.where(known, flat, 0).astype(np.int64)]
     else:
-        names = list(_texts(split, source))
-    unknown = [i for i, n in enumerate(names) if n not in SPLIT_CODES]
-    if unknown:
-        raise DataError(
-            f"{source}: row {unknown[0]} is in split {split.reshape(-1)[unknown[0]]!r}; known are 0 or train, "
-            "1 or test, 2 or val"
-        )
-    return np.array(names, dtype=np.str_)
+        names = np.array(_texts(split, source), dtype=np.str_)
+        known = np.array([n in SPLIT_CODES for n in names.tolist()], dtype=bool)
+    if not known.all():
+        row = known.argmin()
+        raise DataError(f"{source}: row {row} is in split {flat[row]!r}; known are 0 or train, 1 or test, 2 or val")
+    return names
+
+
+def _names(array: NDArray[Any] | None, source: str) -> Sequence[str]:
+    if array is None or array.dtype.kind != "S":
+        return _texts(array, source)
+    try:
+        array.tobytes().decode()
+    except UnicodeDecodeError:
+        return _texts(array, source)
+    return Names(array.reshape(-1))
 
 
 def _texts(array: NDArray[Any] | None, source: str) -> tuple[str, ...]:

@@ -12,7 +12,9 @@ from pcgen.errors import DataError
 from pcgen.io.cloudset import SPLITS
 from pcgen.io.formats import CLOUD_SUFFIXES, TEXT_SUFFIXES
 from pcgen.io.hdf5 import HDF5_SUFFIXES, hdf5_catalog, split_in_name
-from pcgen.io.listing import Catalog, Item
+from pcgen.io.listing import Catalog, Items
+from pcgen.io.names import join
+from pcgen.io.shards import is_sharded, shard_catalog
 from pcgen.io.synsets import SYNSETS
 
 _SKIP = ("__MACOSX",)
@@ -46,6 +48,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def folder_catalog(folder: Path) -> Catalog:
     """List the clouds of a folder."""
+    if is_sharded(folder):
+        return shard_catalog(folder)
     files = folder_files(folder)
     if files[0].suffix.lower() in HDF5_SUFFIXES:
         return _hdf5_folder(folder, files)
@@ -58,7 +62,7 @@ def folder_catalog(folder: Path) -> Catalog:
     return Catalog(
         source=str(folder),
         kind=_kind(groups, splits, synsets=synsets, off=off),
-        items=[Item(p) for p in files],
+        items=Items.files(files),
         label=np.array([groups.index(c) for c, _ in places], dtype=np.int64) if groups != [""] else None,
         split=splits,
         name=_names(folder, files),
@@ -118,10 +122,10 @@ def _hdf5_folder(folder: Path, files: list[Path]) -> Catalog:
     return Catalog(
         source=str(folder),
         kind="a folder of HDF5 clouds",
-        items=[i for p in parts for i in p.items],
+        items=Items.joined([p.items for p in parts]),
         label=None if any(x is None for x in label) else np.concatenate([x for x in label if x is not None]),
         split=None if any(x is None for x in split) else np.concatenate([x for x in split if x is not None]),
-        name=tuple(n for p in parts for n in p.name),
+        name=join([p.name for p in parts], [f"{p.stem}/" for p in files]),
         class_names=listed or max((p.class_names for p in parts), key=len),
         up_axis=1 if any(p.name.startswith("ply_data_") for p in files) else parts[0].up_axis,
     )
@@ -132,5 +136,4 @@ def _named(part: Catalog, path: Path) -> Catalog:
     return replace(
         part,
         split=np.full(len(part), split) if part.split is None and split else part.split,
-        name=tuple(f"{path.stem}/{n}" for n in part.name),
     )

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def table_of(clouds: CloudSet) -> dict[str, NDArray[Any]]:
     return table
 
 
-def texts(values: tuple[str, ...]) -> NDArray[Any]:
+def texts(values: Sequence[str]) -> NDArray[Any]:
     """Return text as UTF-8 bytes of one length (K,)."""
     return np.array([v.encode() for v in values] or [b""], dtype=np.bytes_)[: len(values)]
 

@@ -240,8 +240,14 @@ def test_preparing_reports_a_bad_mesh_and_goes_on(cli, meshes, tmp_path):
     assert result.status == 1
     assert "chair_bad.off" in result.err
     assert result.err.endswith("4 clouds of 64 points: out.h5\n")
+    other = cli("data", "prepare", "tree", "out.h5", "--points", 32)
+    assert "already there" in other.error
+    written = (tmp_path / "out.h5").stat()
     again = cli("data", "prepare", "tree", "out.h5", "--points", 64)
-    assert "already there" in again.error
+    assert again.status == 1
+    assert "chair_bad.off" in again.err
+    assert "5 clouds had been done by an earlier run" in again.err
+    assert (tmp_path / "out.h5").stat() == written
     allowed = cli("data", "prepare", "tree", "out.h5", "--points", 64, "--overwrite", "--allow-failures")
     assert allowed.status == 0
     assert read_clouds(tmp_path / "out.h5").points.shape == (4, 64, 3)

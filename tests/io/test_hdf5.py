@@ -48,7 +48,7 @@ def test_pickle_drops_the_handle(path, points):
     lazy = LazyClouds(path)
     lazy.gather([0])
     copy = pickle.loads(pickle.dumps(lazy))
-    assert copy._file is None
+    assert not copy._files._open
     assert np.array_equal(copy.gather([1, 5]), points[[1, 5]])
     lazy.close()
     assert np.array_equal(lazy.gather([2]), points[[2]])
@@ -60,7 +60,7 @@ def read_often(lazy, seed, queue):
     for _ in range(100):
         index = rng.integers(0, 40, 8)
         good &= bool((lazy.gather(index)[:, 0, 0] == lazy.expected[index]).all())
-    queue.put((good, lazy._pid))
+    queue.put((good, lazy._files._pid))
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
