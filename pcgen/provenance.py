@@ -15,7 +15,7 @@ import torch
 from pcgen import __version__
 
 GIT_TIMEOUT = 5.0  # seconds that the commit and the state of the tree may each take
-_SECRET = re.compile(r"(password|passwd|secret|token|api_?key|credential)", re.IGNORECASE)
+_SECRET = re.compile(r"(password|passwd|secret|token|api[-_]?key|credential)", re.IGNORECASE)
 _HIDDEN = "…"
 
 
