@@ -146,7 +146,7 @@ def own_words(words: Sequence[str]) -> list[str]:
     """
     found: set[str] = set()
     for before, word in pairwise(["", *words]):
-        flag, _, value = word.rpartition("=") if word.startswith("-") else (before, "", word)
+        flag, _, value = word.partition("=") if word.startswith("-") else (before, "", word)
         if flag not in {"--config", "-c"} and "/" not in value and not Path(value[:255]).exists():
             found |= {name.partition(".")[0] for name in _DOTTED.findall(value)}
     return sorted(found - {"jsonargparse"})

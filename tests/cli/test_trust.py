@@ -1,0 +1,152 @@
+"""Configs from strangers: nothing that they name is imported unless it is trusted, and nothing in them grows."""
+
+import sys
+import tracemalloc
+
+import pytest
+import yaml
+
+from pcgen.cli import trust
+from pcgen.cli.main import main
+from pcgen.errors import ConfigurationError
+
+EVIL = "evil_module_of_a_stranger"
+MODEL = {"class_path": "VAE", "init_args": {"encoder": {"class_path": "PointNetEncoder"}}}
+GOOD = {
+    "model": MODEL,
+    "data": {"class_path": "Shapes", "init_args": {"train_size": 8, "val_size": 4, "test_size": 4, "num_points": 16}},
+    "trainer": {"max_epochs": 0, "logger": False, "enable_checkpointing": False, "enable_progress_bar": False},
+}
+
+
+@pytest.fixture
+def evil(tmp_path, monkeypatch):
+    """A module that leaves a mark when it is imported."""
+    (tmp_path / f"{EVIL}.py").write_text(
+        "import pathlib\npathlib.Path(__file__).with_suffix('.ran').touch()\n"
+        "from pytorch_lightning import Callback\n"
+        "class Evil(Callback):\n    pass\n"
+        "def function(*a, **k):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path / f"{EVIL}.ran"
+    sys.modules.pop(EVIL, None)
+
+
+def put(where, value):
+    config = yaml.safe_load(yaml.safe_dump(GOOD))
+    inside = config
+    for key in where[:-1]:
+        inside = inside[key]
+    inside[where[-1]] = value
+    return config
+
+
+CASES = [
+    (("model",), f"{EVIL}.Evil"),
+    (("model",), {"class_path": f"{EVIL}.Evil"}),
+    (("model", "init_args", "encoder"), f"{EVIL}.Evil"),
+    (("model", "init_args", "optimizer"), f"{EVIL}.function"),
+    (("model", "init_args", "optimizer"), {"class_path": "os.system", "init_args": {"command": "touch ran"}}),
+    (("model", "init_args", "optimizer"), {"class_path": "pcgen.cli.train.signal.raise_signal"}),
+    (("trainer", "callbacks"), [f"{EVIL}.Evil"]),
+    (("trainer", "callbacks"), [{"class_path": "LambdaCallback", "init_args": {"on_fit_start": f"{EVIL}.function"}}]),
+    (("trainer", "logger"), {"class_path": f"{EVIL}.Evil"}),
+    (("trainer", "plugins"), f"{EVIL}.Evil"),
+    (("trainer", "strategy"), {"class_path": f"{EVIL}.Evil"}),
+    (("data",), "part.yaml"),
+]
+
+
+@pytest.mark.parametrize(("where", "value"), CASES, ids=range(len(CASES)))
+def test_what_a_stranger_names_is_not_imported(tmp_path, evil, capsys, where, value):
+    (tmp_path / "part.yaml").write_text(f"class_path: {EVIL}.Evil\n")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(put(where, value)))
+    assert main(["fit", "--config", "config.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "lies outside pcgen, and importing it would run code" in error
+    assert "--trust" in error
+    assert not evil.exists()
+    assert EVIL not in sys.modules
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("words", [["--config", "config.yaml", "--trust"], [f"--trainer.callbacks+={EVIL}.Evil"]])
+def test_what_the_user_trusts_is_built(tmp_path, evil, words):
+    given = [{"class_path": f"{EVIL}.Evil"}] if "--trust" in words else []
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(put(("trainer", "callbacks"), given)))
+    words = words if "--trust" in words else ["--config=config.yaml", *words]
+    assert main(["fit", *words]) == 0
+    assert evil.exists()
+
+
+def test_the_name_of_a_config_is_no_word_of_trust(tmp_path, evil):
+    (tmp_path / f"{EVIL}.yaml").write_text(yaml.safe_dump(put(("trainer", "callbacks"), [f"{EVIL}.Evil"])))
+    file = f"{EVIL}.yaml"
+    assert not trust.own_words(
+        ["fit", "--config", file, f"--config={file}", "--data.init_args.path", file, "-c", "a.b"]
+    )
+    words = ["fit", "--model=my.Net", "--trainer.callbacks+={class_path: their.Callback, init_args: {a: 1}}"]
+    assert trust.own_words(words) == ["my", "their"]
+    assert main(["fit", "--config", f"{EVIL}.yaml"]) == 2
+    assert not evil.exists()
+
+
+def test_trust_ends_with_the_command(tmp_path):
+    from jsonargparse import _common
+
+    before = dict(_common.parsing_settings)
+    with trust.guarded(["my"], trust=False):
+        assert _common.denying_import_path_entry("other.Class") == "*"
+        assert _common.denying_import_path_entry("my.Class") is None
+    assert _common.parsing_settings == before
+
+
+def laughs(depth):
+    lines = ["a0: &a0 [x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, depth)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (laughs(12), "more than 50000 values when its aliases are followed"),
+        ("a: " + "[" * 100_000, "nested deeper than 50 levels"),
+        ("a: &a\n  b: *a\n", "the value &a holds itself"),
+        ("a: 2001-99-99\n", "cannot be read"),
+        (f"a: {'9' * 5000}\n", "cannot be read"),
+        ("a: !!python/object/apply:os.system ['touch ran']\n", "not YAML"),
+        ("a: !!python/name:os.system\n", "not YAML"),
+        ("a: \x01\n", "cannot be read"),
+        ("a: " + "x" * 300_000, "at most 262144"),
+        ("- 1\n", "holds no sections"),
+        ("? [1, 2]\n: 3\n? {a: 1}\n: 2", "not YAML"),
+    ],
+)  # fmt: skip
+def test_yaml_that_grows_or_runs_is_refused(tmp_path, monkeypatch, text, word):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigurationError, match=word) as caught:
+            trust.check_config(path)
+        assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    finally:
+        tracemalloc.stop()
+    assert str(path) in str(caught.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_aliases_in_measure_are_fine(tmp_path):
+    (tmp_path / "a.yaml").write_text(f"{laughs(3)}\nb: &b {{x: 1}}\nc: {{<<: *b, y: 2}}\n")
+    assert trust.read_config(tmp_path / "a.yaml")["c"] == {"x": 1, "y": 2}
+
+
+def test_every_shipped_config_is_trusted(root):
+    found = sorted((root / "configs").glob("*.yaml"))
+    assert len(found) > 10
+    for path in found:
+        trust.check_config(path)
