@@ -155,6 +155,14 @@ def set_progress(trainer: Trainer, counted: tuple[int, ...]) -> None:
 # ── watching ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+class _Passage(NamedTuple):
+    """A tensor that goes into a module or comes out of it, and the module around that one."""
+
+    module: str
+    around: str
+    into: bool
+
+
 class _Watch:
     """Hooks on every module and on the tensors between them."""
 
@@ -164,7 +172,7 @@ class _Watch:
         self._running: list[str] = []  # modules that are being computed, the innermost at the end
         self._forward: Origin | None = None
         self._backward: Origin | None = None
-        self._passed: dict[tuple[int, int], tuple[Tensor, list[tuple[str, bool]]]] = {}
+        self._passed: dict[tuple[int, int], tuple[Tensor, list[_Passage]]] = {}
         self._handles: list[Any] = []
 
     def origin(self) -> Origin | None:
@@ -221,20 +229,21 @@ class _Watch:
             # Kept, so that no other takes its number; changed in place it is another one.
             _, passed = self._passed.setdefault((id(t), t._version), (t, []))  # noqa: SLF001 -- no public way
             if not passed:
-                t.register_hook(partial(self._gradient, passed, self._own()))
-            passed.append((name, into))
+                t.register_hook(partial(self._gradient, passed))
+            passed.append(_Passage(name, self._inner, into))
 
-    def _gradient(self, passed: list[tuple[str, bool]], own: str, gradient: Tensor) -> None:
+    def _gradient(self, passed: list["_Passage"], gradient: Tensor) -> None:
         if self._backward is not None or _finite([gradient]):
             return
-        consumers = [name for name, into in passed if into]  # the innermost is the last
+        consumers = [passage.module for passage in passed if passage.into]  # the innermost is the last
         if consumers:
             words = f"in the way back through {self._named(consumers[-1])}, whose output's gradient is finite"
             self._backward = Origin("backward", consumers[-1], words)
         else:
-            source = passed[-1][0]
-            words = f"in the way back through {own}, in the gradient of what {source} gives"
-            self._backward = Origin("backward", source.rpartition(".")[0], words)
+            last = passed[-1]  # the outermost that gives it
+            own = f"the computation of {self._named(last.around)} itself"
+            words = f"in the way back through {own}, in the gradient of what {last.module} gives"
+            self._backward = Origin("backward", last.around, words)
 
     def differentiate(self, loss: Tensor, *_: Any, **__: Any) -> None:
         """Compute the gradients of a loss, and look at those of the parameters too."""

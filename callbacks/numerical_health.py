@@ -200,6 +200,8 @@ class NumericalHealth(Callback):
         place = _place(trainer, optimizer)
         if self.policy == "stop" or lost or self._in_a_row[place] > self.max_skips:
             fault.in_a_row = self._in_a_row[place]
+            if not turns:  # nobody has stepped in this batch, and nobody will
+                self._put_back(model)
             self._stop(trainer, fault)
         self.skipped += 1
         fault.action = "skipped"
@@ -253,13 +255,16 @@ class NumericalHealth(Callback):
         Of a model that optimises by hand, another player's step may be part of what was done since: there only what is
         not finite goes back.
         """
-        with torch.no_grad():
-            for buffer, before in zip(model.buffers(), self._buffers, strict=True):
-                if model.automatic_optimization or not bool(buffer.isfinite().all()):
-                    buffer.copy_(before)
+        self._put_back(model, all_of_them=model.automatic_optimization)
         _forget(trainer, self._logged)
         if isinstance(model, GenerativeModel):
             model.step_left_out()
+
+    @torch.no_grad()
+    def _put_back(self, model: LightningModule, *, all_of_them: bool = True) -> None:
+        for buffer, before in zip(model.buffers(), self._buffers, strict=True):
+            if all_of_them or not bool(buffer.isfinite().all()):
+                buffer.copy_(before)
 
     def _drop(self, trainer: Trainer, optimizer: Optimizer) -> None:
         """Take the gradients away, so that the optimizer does nothing: no decay of weights, no moment either."""
@@ -346,7 +351,7 @@ def _remedy(fault: Fault, policy: str, max_skips: int) -> str:
         return f"more than {max_skips} steps in a row: the weights are those before them, look at what is said here"
     mend = "mend those data" if fault.bad_data else "take a smaller learning rate or trainer.gradient_clip_val"
     return (
-        f"this step has changed nothing: {mend} and go on from the last checkpoint, or leave such steps out by "
+        f"no weight was changed by it: {mend} and go on from the last checkpoint, or leave such steps out by "
         "NumericalHealth's policy: skip"
     )
 
