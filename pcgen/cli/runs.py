@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pcgen.base import GenerativeModel
 from pcgen.callbacks._logging import run_folder as written_to
 from pcgen.cli.common import shown
-from pcgen.cli.folders import CONFIG
+from pcgen.cli.folders import CHECKPOINTS, CONFIG
 from pcgen.io.files import atomic
 
 _PATHS = {
@@ -76,13 +76,14 @@ def callbacks(configured: Any, folder: Path, *, enabled: bool | None, fits: bool
         fits: This is a training, which stops at a signal with a checkpoint, and at numbers that are not finite.
     """
     given = [] if configured is None else configured if isinstance(configured, list) else [configured]
-    default = {"Preemption": fits and enabled is not False, "ModelCheckpoint": enabled is not False}
+    saves = enabled is not False
+    default = {"NumericalHealth": fits, "Preemption": fits and saves, "ModelCheckpoint": saves}
     for name, wanted in default.items():
         if wanted and not any(c.class_path.endswith(name) for c in given):
             given = [*given, Namespace(class_path=_PATHS[name], init_args=Namespace(_ARGUMENTS.get(name, {})))]
     for keeper in (c for c in given if c.class_path.endswith("ModelCheckpoint")):
         if not keeper.init_args.get("dirpath"):
-            keeper.init_args["dirpath"] = str(folder / "checkpoints")
+            keeper.init_args["dirpath"] = str(folder / CHECKPOINTS)
     return given
 
 
