@@ -227,6 +227,8 @@ class ExactResuming(Callback):
             trainer.callback_metrics.update(state["metrics"])
             RandomState.of(state["random"], model.device).restore()
         finish_step(trainer, model)
+        if any(getattr(c, "wait_count", 0) >= c.patience for c in trainer.early_stopping_callbacks):
+            trainer.should_stop = True  # as it was; EarlyStopping would have it train for another epoch
 
 
 def _on_cpu(state: Any) -> Any:

@@ -1,0 +1,70 @@
+"""What each of two processes does to go on with a training; `test_resuming.py` starts them and looks at it.
+
+    python _resuming_in_two.py FOLDER
+"""
+
+import functools
+import sys
+from pathlib import Path
+
+import torch
+from pytorch_lightning import Callback
+
+sys.path.insert(0, str(Path(__file__).parent))
+import test_zoo
+
+from pcgen import resuming
+
+NAMES = ("VAE", "GAN", "EBGAN", "GenerativePointNet-persistent")  # batch norm, players, a margin, chains
+POINT = 1  # batches: in the midst of the first epoch of two
+
+
+class Saver(Callback):
+    """Saves on the way, and what this process has in the end."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def on_train_batch_end(self, trainer, *_):
+        if trainer.fit_loop.epoch_loop.batch_progress.total.ready == POINT:
+            trainer.save_checkpoint(self.path.with_suffix(".ckpt"))
+
+    def on_train_end(self, trainer, model):
+        optimizers = [optimizer.state_dict() for optimizer in trainer.optimizers]
+        own = {"weights": model.state_dict(), "optimizers": optimizers, "own": model.rank_state()}
+        torch.save(own, f"{self.path}-{trainer.global_rank}.pt")
+
+
+def fit(name, path, seed, ckpt_path=None, **options):
+    torch.manual_seed(seed)
+    trainer = test_zoo.trainer(path.parent, devices=2, strategy="ddp", max_epochs=2, callbacks=[Saver(path)], **options)
+    trainer.fit(test_zoo.SMALL[name](), test_zoo.data(name), ckpt_path=ckpt_path)
+    return trainer
+
+
+def main(folder):
+    for name in NAMES:
+        quiet = {"enable_checkpointing": False, "num_sanity_val_steps": 0}
+        rank = fit(name, folder / f"{name}-whole", 0, **quiet).global_rank
+        fit(name, folder / f"{name}-resumed", 7 + rank, folder / f"{name}-whole.ckpt", **quiet)
+    alone(folder, rank)
+
+
+def alone(folder, rank):
+    """Have the first process make a checkpoint that the other knows nothing of."""
+    resuming.PATIENCE = 1.0
+    made = {}
+
+    class Alone(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            if rank == 0 and not made:
+                made.update(trainer._checkpoint_connector.dump_checkpoint())
+
+    runner = functools.partial(test_zoo.trainer, folder, devices=2, strategy="ddp", enable_checkpointing=False)
+    runner(callbacks=[Alone()]).fit(test_zoo.SMALL["VAE"](), test_zoo.data("VAE"))
+    if rank == 0:
+        print("STATES", [state is not None for state in made[resuming.RANKS_KEY]], flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
