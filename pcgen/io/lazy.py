@@ -96,7 +96,7 @@ class LazyClouds:
     def _read(self, array: int, row: int, out: NDArray[np.float32]) -> None:
         try:
             self._files.get(array, self.items.arrays).read(row, out)
-        except (OSError, RuntimeError, KeyError) as error:
+        except (OSError, RuntimeError, KeyError, OverflowError) as error:
             raise DataError(f"{self.items.arrays[array][0]} cannot be read any more: {error}") from error
 
     def close(self) -> None:
