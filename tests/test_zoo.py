@@ -1,7 +1,6 @@
 """What must hold for every model and every config: they find themselves here by being listed."""
 
 import functools
-import subprocess
 import sys
 import warnings
 
@@ -452,65 +451,3 @@ def _make_clouds(folder, content):
     label = np.arange(K) % len(classes)
     write_clouds(folder / "clouds.h5", CloudSet(points, label, split, class_names=classes, up_axis=2))
     return folder / "clouds.h5"
-
-
-# ── distributed ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-TWO = """
-import sys, json, torch
-from pytorch_lightning import Trainer
-from pcgen.datamodules import MNIST, Shapes
-from pcgen.datamodules.mnist import Images
-sys.path.insert(0, {tests!r})
-import test_zoo
-for name in sys.argv[1:]:
-    torch.manual_seed(0)
-    model = test_zoo.SMALL[name]()
-    runner = Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False, enable_progress_bar=False,
-                     enable_model_summary=False, enable_checkpointing=False)
-    (result,) = runner.test(model, test_zoo.data(name), verbose=False)
-    if runner.is_global_zero:
-        print("RESULT", json.dumps([name, result]), flush=True)
-"""
-
-
-def _test_on_two(folder, names):
-    """What two processes log of each model; one pair of processes for all, since their start takes longest."""
-    import json
-    import pathlib
-
-    script = folder / "run.py"
-    script.write_text(TWO.format(tests=str(pathlib.Path(__file__).parent)))
-    done = subprocess.run(
-        [sys.executable, str(script), *names], capture_output=True, text=True, timeout=400, check=False
-    )
-    lines = [line.removeprefix("RESULT") for line in done.stdout.splitlines() if line.startswith("RESULT")]
-    assert len(lines) == len(names), done.stderr[-2000:]
-    return dict(json.loads(line) for line in lines)
-
-
-# What an evaluation logs without drawing anything.
-EXACT = {
-    "VAE": ["kl", "active_units"],
-    "BetaVAE": ["kl", "active_units"],
-    "Autoencoder": ["loss"],
-    "WAE": ["loss", "mmd2"],
-    "GAN": ["accuracy_real"],
-    "LatentGAN": ["accuracy_real"],
-    "EBGAN": ["energy_real"],
-    "GenerativePointNet": ["energy_real"],
-    "PointNetClassifier": ["loss", "accuracy", "mean_class_accuracy"],
-    "CNNClassifier": ["loss", "accuracy", "mean_class_accuracy"],
-    "DeformingAutoencoder": ["loss"],
-    "ClassAwareDeformingAutoencoder-images": ["loss", "accuracy"],
-}
-
-
-def test_two_processes_score_as_one(tmp_path):
-    """Both must see every datum once: 17, which no padding would leave alone. A VAE's KL has no randomness in it."""
-    two = _test_on_two(tmp_path, list(EXACT))
-    for name, scores in EXACT.items():
-        torch.manual_seed(0)
-        (one,) = trainer(tmp_path, enable_checkpointing=False).test(SMALL[name](), data(name), verbose=False)
-        for score in scores:
-            assert two[name][f"test/{score}"] == pytest.approx(one[f"test/{score}"], rel=1e-5), name
