@@ -29,6 +29,7 @@ from pytorch_lightning.loops.evaluation_loop import RestartStage as EvaluationSt
 from pytorch_lightning.loops.training_epoch_loop import RestartStage
 from torch import Tensor
 
+from pcgen.epoch_means import EpochMeans
 from pcgen.recipe import plain_numbers
 
 RANKS_KEY = "pcgen_ranks"
@@ -121,6 +122,7 @@ class ExactResuming(Callback):
         self._before: RandomState | None = None  # of the process that trains: it gets it back in the end
         self._around: RandomState | None = None  # of the training, during a validation
         self._resumed: dict[str, Any] | None = None
+        self._means = EpochMeans()
 
     @classmethod
     def attach(cls, trainer: Trainer) -> None:
@@ -159,8 +161,18 @@ class ExactResuming(Callback):
             self._around.restore()
             self._around = None
 
+    def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:  # noqa: ARG002 -- Lightning's
+        """Complete the epoch's means by what was logged before."""
+        if self._means.waiting:
+            self._means.add(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, model: LightningModule) -> None:  # noqa: ARG002 -- Lightning's
+        """Begin new means."""
+        self._means.begin(trainer)
+
     def on_train_epoch_end(self, trainer: Trainer, model: LightningModule) -> None:  # noqa: ARG002 -- Lightning's
         """Resume no more."""
+        self._means.finish(trainer)
         trainer.fit_loop.epoch_loop.restarting = False
 
     def on_train_end(self, trainer: Trainer, model: LightningModule) -> None:  # noqa: ARG002 -- Lightning's
@@ -178,6 +190,7 @@ class ExactResuming(Callback):
     def on_save_checkpoint(self, trainer: Trainer, model: Any, checkpoint: dict[str, Any]) -> None:
         """Add every process's chance and own state, and the metrics by which schedules and callbacks decide."""
         own = {"random": RandomState(model.device).state_dict(), "model": _on_cpu(model.rank_state())}
+        own["means"] = _on_cpu(EpochMeans.state_dict(trainer))
         if trainer.training and trainer.fit_loop.epoch_loop._should_accumulate():  # this process's, not yet averaged
             own["gradients"] = {k: p.grad.cpu() for k, p in model.named_parameters() if p.grad is not None}
         checkpoint[RANKS_KEY] = self._of_all(trainer, own)
@@ -225,6 +238,8 @@ class ExactResuming(Callback):
             for name, gradient in state.get("gradients", {}).items():
                 model.get_parameter(name).grad = gradient.to(model.device)
             trainer.callback_metrics.update(state["metrics"])
+            if trainer.fit_loop.restarted_mid_epoch:
+                self._means.waiting = dict(state.get("means", {}))
             RandomState.of(state["random"], model.device).restore()
         finish_step(trainer, model)
         if any(getattr(c, "wait_count", 0) >= c.patience for c in trainer.early_stopping_callbacks):

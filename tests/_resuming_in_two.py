@@ -1,6 +1,6 @@
 """What each of two processes does to go on with a training; `test_resuming.py` starts them and looks at it.
 
-    python _resuming_in_two.py FOLDER
+python _resuming_in_two.py FOLDER
 """
 
 import functools
