@@ -53,6 +53,9 @@ GOALS: dict[str, Goal] = {
     "compactness": "max",
     "informativeness": "max",
     "mutual_information_gap": "max",
+    "dci_disentanglement": "max",
+    "sap": "max",
+    "linear_informativeness": "max",
     "longest_to_mean_step": "min",
 }
 # The same for names that end in a distance's or an estimator's.

@@ -185,7 +185,7 @@ def _specification(key: str, spec: Any) -> dict[str, Any]:
             f"parameters.{key} holds parameters; write one dotted name for each, as on a command line"
         )
     spec = dict(spec)
-    kind = spec.setdefault("distribution", _distribution(key, spec))
+    kind = spec["distribution"] = spec.get("distribution") or _distribution(key, spec)
     if kind not in DISTRIBUTIONS:
         raise ConfigurationError(
             f"parameters.{key}.distribution is {kind!r}; known without W&B's server: {', '.join(DISTRIBUTIONS)}"
