@@ -5,6 +5,7 @@ is depends on the seed, the epoch, the process and the batch's number alone: res
 too.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -19,6 +20,7 @@ from torch.utils.data.distributed import DistributedSampler
 from pcgen.base import Batch
 from pcgen.datamodules.augmentations import Augmentation
 from pcgen.errors import ConfigurationError, DataError
+from pcgen.resuming import seeded_global_generators
 
 Ints = NDArray[np.int64]
 
@@ -237,13 +239,20 @@ class Batches(Dataset[Batch]):
         if x.shape[1] > self.num_points:
             x = self._thin(x, rows, generator)
         if generator is not None:
-            for augmentation in self.augment:
-                x = augmentation(x, generator=generator, up_axis=self.up_axis)
+            x = self._augmented(x, generator, draw.key)
         return Batch(
             x,
             None if self.label is None else self.label[rows],
             None if self.factors is None else self.factors[rows],
         )
+
+    def _augmented(self, x: Tensor, generator: torch.Generator, key: tuple[int, ...] | None) -> Tensor:
+        # Ours draw from the generator that they are given; whatever else there is may draw from everybody's.
+        foreign = any(not type(augmentation).__module__.startswith("pcgen.") for augmentation in self.augment)
+        with seeded_global_generators(("data", key)) if foreign else contextlib.nullcontext():
+            for augmentation in self.augment:
+                x = augmentation(x, generator=generator, up_axis=self.up_axis)
+        return x
 
     def _thin(self, x: Tensor, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         if generator is None:
@@ -297,6 +306,9 @@ class Loader(DataLoader[Batch]):
         sampler, self._given = self.sampler, 0
         if state is not None and isinstance(sampler, TrainSampler) and sampler.epoch == state["epoch"]:
             sampler.start = self._given = state["batch"]
+        # What workers' own generators begin with: not drawn from the process's, so that the training's chance stays.
+        place = (sampler.seed, sampler.epoch, sampler.rank) if isinstance(sampler, TrainSampler) else (0,)
+        self.generator = seeded(place)
         for batch in super().__iter__():
             self._given += 1
             yield batch

@@ -15,10 +15,12 @@ order (`Trainer(deterministic=True)` avoids those that torch knows), and other h
 """
 # ruff: noqa: SLF001 -- the loops have no public way to say where they are
 
+import contextlib
 import datetime as dt
 import hashlib
 import random
 import warnings
+from collections.abc import Iterator
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -106,6 +108,17 @@ def seed_global_generators(place: tuple[Any, ...], device: torch.device | None =
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
     np.random.seed(int.from_bytes(digest[8:12], "little"))  # noqa: NPY002 -- takes 32 bits
     random.seed(int.from_bytes(digest[12:], "little"))
+
+
+@contextlib.contextmanager
+def seeded_global_generators(place: tuple[Any, ...]) -> Iterator[None]:
+    """Seed the global generators on the CPU by plain values, and bring them back afterwards."""
+    before = RandomState(torch.device("cpu"))
+    seed_global_generators(place)
+    try:
+        yield
+    finally:
+        before.restore()
 
 
 # ── the callback that every training has ──────────────────────────────────────────────────────────────────────────────

@@ -63,7 +63,7 @@ def alone(folder, rank):
     runner = functools.partial(test_zoo.trainer, folder, devices=2, strategy="ddp", enable_checkpointing=False)
     runner(callbacks=[Alone()]).fit(test_zoo.SMALL["VAE"](), test_zoo.data("VAE"))
     if rank == 0:
-        print("STATES", [state is not None for state in made[resuming.RANKS_KEY]], flush=True)
+        print("STATES", [state is not None for state in made[resuming.RANKS_KEY]], flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
 """A training that goes on from any step's checkpoint is, to the last bit, one that was never stopped."""
+# ruff: noqa: NPY002 -- NumPy's global generator is what some of it is about
 
 import functools
 import random
@@ -8,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 from torch import nn
 
 import pcgen
 from pcgen.datamodules import Shapes
+from pcgen.datamodules.augmentations import Augmentation
 from pcgen.models import GAN, VAE
 from pcgen.nets import MLPDecoder, PointNetEncoder
 from pcgen.resuming import RandomState, seed_global_generators
@@ -275,6 +276,20 @@ def test_training_leaves_the_process_with_the_chance_that_it_had(tmp_path):
     assert torch.equal(after[0], torch.rand(2))
     assert (after[1] == np.random.rand(2)).all()
     assert after[2] == random.random()
+
+
+class Shift(Augmentation):
+    """One of a user's own, that knows nothing of generators."""
+
+    def __call__(self, x, *, generator=None, up_axis=None):
+        return x + float(np.random.standard_normal()) + torch.rand(3)
+
+
+def test_an_augmentation_may_draw_from_global_generators(tmp_path):
+    shifted = functools.partial(shapes, augment=[Shift()])
+    resume_everywhere(vae, shifted, tmp_path, ["batch-2"])
+    run(vae, functools.partial(shifted, num_workers=2), tmp_path / "workers", 0)
+    assert differences(final(tmp_path / "whole"), final(tmp_path / "workers")) == []
 
 
 def test_states_of_the_global_generators_are_plain_and_come_back():

@@ -273,19 +273,6 @@ def test_fit_checkpoint_load_and_the_same_answer(name, tmp_path):
     assert loaded.card()["model"] == model.card()["model"]
 
 
-@every_model
-def test_resuming_equals_never_having_stopped(name, tmp_path):
-    whole = fit(name, tmp_path / "whole", max_epochs=4)
-    half = fit(name, tmp_path / "half", max_epochs=2)
-    torch.manual_seed(99)  # nothing may depend on the state of the process that resumes
-    model = SMALL[name]()
-    resumed = trainer(tmp_path / "resumed", max_epochs=4)
-    resumed.fit(model, data(name), ckpt_path=half.checkpoint_callback.best_model_path)
-    assert resumed.global_step == whole.global_step
-    for key, value in whole.lightning_module.state_dict().items():
-        assert torch.equal(model.state_dict()[key], value), key
-
-
 def test_validating_more_often_does_not_change_the_training(tmp_path):
     seldom = fit("VAE", tmp_path / "a", max_epochs=2, check_val_every_n_epoch=2).lightning_module.state_dict()
     often = fit("VAE", tmp_path / "b", max_epochs=2, val_check_interval=1).lightning_module.state_dict()

@@ -63,7 +63,8 @@ class PersistentStart(ChainStart):
     beginning some of them anew: Y. Du, I. Mordatch, "Implicit Generation and Modeling with Energy-Based Models",
     NeurIPS 2019, https://arxiv.org/abs/1903.08689.
 
-    The ends are a buffer, so they are in the checkpoint; each process has its own, and the checkpoint the first one's.
+    The ends are a buffer, so they are in the checkpoint. Each process has its own, and a training that goes on has them
+    all; the model that `pcgen.load` gives has the first one's.
 
     Args:
         num_chains: How many ends are kept, M.
