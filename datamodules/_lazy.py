@@ -56,7 +56,7 @@ class Lazy:
     def gather(self, rows: Ints) -> Tensor:
         """Give clouds (B, M, 3), normalised."""
         x = self.raw(rows)
-        if self.normalization is not None and len(x):
+        if self.normalization is not None and self.normalization.scope != "none" and len(x):
             x = self.normalization.apply(x)[0]
         return torch.from_numpy(x)
 

@@ -35,7 +35,7 @@ from pcgen.io.reading import catalog
 from pcgen.io.sharding import Outcome, begun, discard, join_shards, outcome, write_shard
 from pcgen.io.shards import Index, Plan, whole
 
-_PART = 256  # clouds in a part of what becomes one file: what a killed run loses at most
+_PART = 64  # clouds in a part of what becomes one file: what a killed run loses at most
 
 
 @dataclass(frozen=True)
