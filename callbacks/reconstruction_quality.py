@@ -86,7 +86,7 @@ class ReconstructionQuality(Callback):
         """Give the splits' scores by the names they are logged under; none where there is nothing to score."""
         found = scorable(trainer, pl_module, "reconstruct")
         if isinstance(found, str):
-            if not self._warned:
+            if not self._warned and trainer.is_global_zero:
                 self._warned = True
                 warnings.warn(f"no scores of reconstructions: {found}", stacklevel=3)
             return {}

@@ -112,7 +112,7 @@ class SetScores(Callback):
     def _score(self, trainer: Trainer, pl_module: LightningModule, split: str) -> Scores | None:
         found = scorable(trainer, pl_module, "sample")
         if isinstance(found, str):
-            self._warn_once(f"no scores of samples: {found}")
+            self._warn_once(trainer, f"no scores of samples: {found}")
             return None
         model, datamodule = found
         with isolate_rng():  # drawing must not change what training draws next
@@ -171,8 +171,8 @@ class SetScores(Callback):
 
             Console().print(self._latest[1].table(f"samples against {title} data"))
 
-    def _warn_once(self, message: str) -> None:
-        if not self._warned:
+    def _warn_once(self, trainer: Trainer, message: str) -> None:
+        if not self._warned and trainer.is_global_zero:
             self._warned = True
             warnings.warn(message, stacklevel=3)
 
