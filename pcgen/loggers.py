@@ -97,7 +97,7 @@ class ResumableCSVLogger(CSVLogger):
 
     def __init__(
         self,
-        save_dir: str | os.PathLike[str],
+        save_dir: str | Path,
         name: str | None = "",
         version: int | str | None = "",
         prefix: str = "",
@@ -109,12 +109,12 @@ class ResumableCSVLogger(CSVLogger):
     @property
     def experiment(self) -> Any:
         """What writes the files on rank zero; on other ranks it takes everything and writes nothing."""
-        if self._file is None and rank_zero_only.rank == 0:
+        if self._file is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # set by Lightning
             self._file = _Rows(Path(self.log_dir))
         return self._file or _Nothing()
 
     @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:  # type: ignore[override]  # Lightning's says dict
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Append a row.
 
         Raises:

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def _run(processes: int) -> dict[str, Any]:
         "versions": {
             "pcgen": __version__,
             "torch": str(torch.__version__),  # a subclass of str, which YAML would write as an object
-            "pytorch_lightning": pl.__version__,
+            "pytorch_lightning": version("pytorch_lightning"),
             "python": platform.python_version(),
         },
         "git": git_state(Path.cwd()),

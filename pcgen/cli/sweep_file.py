@@ -184,7 +184,8 @@ def _specification(key: str, spec: Any) -> dict[str, Any]:
         raise ConfigurationError(
             f"parameters.{key} holds parameters; write one dotted name for each, as on a command line"
         )
-    spec = dict(spec)
+    checked: dict[str, Any] = dict(spec)
+    spec = checked
     kind = spec["distribution"] = spec.get("distribution") or _distribution(key, spec)
     if kind not in DISTRIBUTIONS:
         raise ConfigurationError(
@@ -201,7 +202,7 @@ def _specification(key: str, spec: Any) -> dict[str, Any]:
         raise ConfigurationError(f"parameters.{key}: min {spec['min']} is above max {spec['max']}")
     if kind == "log_uniform_values" and spec["min"] <= 0:
         raise ConfigurationError(f"parameters.{key}.min is {spec['min']}; {kind} takes numbers above 0")
-    return spec
+    return checked
 
 
 def _check_values(key: str, spec: Mapping[str, Any]) -> None:
