@@ -7,9 +7,10 @@ megabyte. What a file of clouds does not need is refused before it is followed.
 
 import math
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pcgen.errors import DataError
 from pcgen.io.files import check_claim
@@ -19,13 +20,15 @@ _GZIP = 1
 _KINDS = "biufSUO"
 _ALWAYS_FINE = 1 << 15  # bytes of a packed chunk: it becomes 33 MB at most
 _PIECE = 1 << 20  # bytes
+_EXTERNAL, _LAYOUT, _CONTINUED, _VIRTUAL = 0x07, 0x08, 0x10, b"\3"  # messages of an object header; a layout's class
+_MOST_BLOCKS, _LARGEST_BLOCK = 64, 1 << 20
 
 
 def check_links(path: Path, group: Any) -> None:
-    """Refuse a group with members that lie elsewhere.
+    """Refuse a group with members that lie elsewhere, before any of them is opened.
 
     Raises:
-        DataError: If a member is a link by name, within the file or to another.
+        DataError: If a member is a link by name, within the file or to another, or a dataset in other files.
     """
     import h5py
 
@@ -36,6 +39,56 @@ def check_links(path: Path, group: Any) -> None:
                 f"{link.filename}:{link.path}" if isinstance(link, h5py.ExternalLink) else getattr(link, "path", "?")
             )
             raise DataError(f"{path}: {name} is a link to {where}; links are not followed, copy the data into the file")
+        info = group.id.links.get_info(name.encode("utf-8", "surrogateescape"))
+        if lies_elsewhere(path, info.u + group.file.userblock_size):
+            raise DataError(f"{path}: {name} lies in other files, which are not opened; copy the data into this one")
+
+
+def lies_elsewhere(path: Path, place: int) -> bool:
+    """Say whether the header of a dataset announces storage in other files: HDF5 itself may hang on opening it.
+
+    Args:
+        path: The file.
+        place: Byte where the object's header begins.
+    """
+    with path.open("rb") as file:
+        return any(
+            kind == _EXTERNAL or (kind == _LAYOUT and body[:1] in {b"\3", b"\4"} and body[1:2] == _VIRTUAL)
+            for kind, body in _messages(file, place)
+        )
+
+
+def _messages(file: BinaryIO, place: int) -> Iterator[tuple[int, bytes]]:
+    """Give the kinds and bytes of an object header's messages (File Format Specification 3.0, IV.A)."""
+    file.seek(place)
+    head = file.read(6)
+    second = head[:4] == b"OHDR"
+    if second:
+        flags = head[5]
+        file.seek(place + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0))
+        width = 1 << (flags & 3)
+        blocks = [(0, int.from_bytes(file.read(width), "little"))]
+        blocks[0] = (file.tell(), blocks[0][1])
+        head_size = 6 if flags & 4 else 4
+    else:
+        file.seek(place + 8)
+        blocks, head_size = [(place + 16, int.from_bytes(file.read(4), "little"))], 8
+    for start, size in islice(_growing(blocks), _MOST_BLOCKS):
+        file.seek(start)
+        block = file.read(min(size, _LARGEST_BLOCK))
+        at = 4 if block[:4] == b"OCHK" else 0
+        while at + head_size <= len(block):
+            kind = block[at] if second else int.from_bytes(block[at : at + 2], "little")
+            length = int.from_bytes(block[at + 1 : at + 3] if second else block[at + 2 : at + 4], "little")
+            body = block[at + head_size : at + head_size + length]
+            at += head_size + length
+            if kind == _CONTINUED:
+                blocks.append((int.from_bytes(body[:8], "little"), int.from_bytes(body[8:16], "little")))
+            yield kind, body
+
+
+def _growing(blocks: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    yield from blocks  # a list may grow while it is gone through
 
 
 def check_dataset(path: Path, data: Any) -> None:

@@ -84,7 +84,7 @@ def npz_arrays(path: Path) -> dict[str, NpzArray]:
     try:
         with zipfile.ZipFile(path) as archive:
             keys = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a .npz file, or cut short ({error})") from error
     return {k: NpzArray(path, k) for k in keys}
 

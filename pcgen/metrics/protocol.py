@@ -4,7 +4,8 @@ import dataclasses
 import math
 from collections.abc import Collection, Mapping
 from pathlib import PurePath
-from typing import Any, Self
+from types import UnionType
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from pcgen import __version__
 from pcgen.errors import ConfigurationError, DataError
@@ -94,12 +95,17 @@ class Protocol:
         """Make it from what `to_plain` gave.
 
         Raises:
-            DataError: If fields are missing or unknown.
+            DataError: If fields are missing, unknown, or of the wrong kind.
         """
         try:
-            return cls(**plain)
+            protocol = cls(**plain)
         except TypeError as error:
             raise DataError(f"not the protocol of a score: {error}") from error
+        for name, kind in get_type_hints(cls).items():
+            value = getattr(protocol, name)
+            if not _fits(value, kind):
+                raise DataError(f"not the protocol of a score: its {name} is {value!r:.100}, {kind} is needed")
+        return protocol
 
 
 def ball_radius(normalization: Mapping[str, Any]) -> float | None:
@@ -132,6 +138,16 @@ def data_name(kind: str, info: Mapping[str, Any]) -> str:
     name = PurePath(str(arguments.get("path") or "")).name or f"{kind}{arguments.get('variant') or ''}"
     classes = ", ".join(info.get("class_names") or ())
     return name + (f" ({classes})" if classes else "")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Say whether a plain value is of an annotated kind; what containers hold is not looked at."""
+    if get_origin(kind) is UnionType:
+        return any(_fits(value, each) for each in get_args(kind))
+    kind = get_origin(kind) or kind
+    if kind in (int, float):
+        return isinstance(value, int | kind) and not isinstance(value, bool)
+    return isinstance(value, kind)
 
 
 def _plain(value: Any) -> Any:

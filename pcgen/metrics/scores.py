@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FORMAT = 2
 READABLE = (1, 2)  # 1 says nothing of pairs, remarks, level, draws and the reference's digest
 ORACLE = "oracle (training data)"
+_LARGEST = 1 << 24  # bytes
 OF_FEATURES = ("fpd", "fid", "kid")
 
 
@@ -98,17 +99,21 @@ class Scores:
         try:
             plain = json.loads(text)
             _check_format(plain["format"])
-            return cls(
+            scores = cls(
                 values=_numbers(plain["values"]),
-                intervals={name: (low, high) for name, (low, high) in plain["intervals"].items()},
+                intervals=_intervals(plain["intervals"]),
                 oracle=_numbers(plain["oracle"]),
-                oracle_intervals={name: (low, high) for name, (low, high) in plain["oracle_intervals"].items()},
-                pairs={name: (each["computed"], each["of"]) for name, each in plain.get("pairs", {}).items()},
-                remarks=tuple(plain.get("remarks", ())),
+                oracle_intervals=_intervals(plain["oracle_intervals"]),
+                pairs={name: (int(each["computed"]), int(each["of"])) for name, each in plain.get("pairs", {}).items()},
+                remarks=tuple(map(str, plain.get("remarks", ()))),
                 protocol=Protocol.from_plain(plain["protocol"]),
             )
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+            scores.protocol.describe()  # which goes to the bottom of it
+        except DataError:
+            raise
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
             raise DataError(f"not a file of scores: {type(error).__name__} {error}") from error
+        return scores
 
     def save(self, path: str | Path) -> None:
         """Write the JSON, all of it or nothing, making the folder if need be.
@@ -128,6 +133,8 @@ class Scores:
             DataError: If the file is missing or something else.
         """
         there = existing(path)
+        if there.is_file() and there.stat().st_size > _LARGEST:
+            raise DataError(f"{path}: {there.stat().st_size} bytes; a file of scores has at most {_LARGEST}")
         try:
             return cls.from_json(there.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -195,4 +202,14 @@ def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    return {name: math.nan if value is None else float(value) for name, value in values.items()}
+    return {name: math.nan if value is None else _number(value) for name, value in values.items()}
+
+
+def _number(value: Any) -> float:
+    if not isinstance(value, int | float):
+        raise TypeError(f"{value!r:.100} where a number belongs")
+    return float(value)
+
+
+def _intervals(ends: Mapping[str, Any]) -> dict[str, Interval]:
+    return {name: (_number(low), _number(high)) for name, (low, high) in ends.items()}
