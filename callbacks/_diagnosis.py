@@ -99,7 +99,9 @@ def _run(trainer: Trainer, model: LightningModule, batch: Any, batch_idx: int, w
         except _EnoughError:
             return
     if model.automatic_optimization:
-        watch.differentiate(output["loss"] if isinstance(output, Mapping) else output)
+        loss = output["loss"] if isinstance(output, Mapping) else output
+        if loss is not None:
+            watch.differentiate(loss)
 
 
 @contextmanager
@@ -251,7 +253,8 @@ class _Watch:
             self._forward = Origin("loss", "", f"in {self._own()}: the loss, of finite outputs of all modules")
         named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         gradients = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True, retain_graph=False)
-        for (name, _), gradient in reversed(list(zip(named, gradients, strict=True))):
+        for (name, _), slope in reversed(list(zip(named, gradients, strict=True))):
+            gradient: Tensor | None = slope  # torch says that there always is one
             if self._backward is None and gradient is not None and not _finite([gradient]):
                 module = name.rpartition(".")[0]
                 self._backward = Origin("backward", module, f"in the gradient of {name}")

@@ -81,17 +81,20 @@ def _places(t: torch.Tensor) -> list[int]:
 
 def batch_report(trainer: Trainer, batch: Any, batch_idx: int) -> dict[str, Any]:
     """Tell which data a batch of this process has: rows of the training split, and names where there are some."""
-    rows, places = _rows(trainer, batch_idx), look_for_bad_data(batch)
-    names = _names(trainer)
-    known = rows is not None and names is not None
+    rows, places, names = _rows(trainer, batch_idx), look_for_bad_data(batch), _names(trainer)
+    bad_rows = places if places is None or rows is None else [rows[place] for place in places]
+
+    def named(which: list[int] | None) -> list[str] | None:
+        return None if rows is None or names is None or which is None else [names[row] for row in which]
+
     return {
         "process": trainer.global_rank,
         "batch": batch_idx,
         "rows": rows,
-        "names": [names[row] for row in rows] if known else None,
+        "names": named(rows),
         "bad_places": places,
-        "bad_rows": None if places is None else places if rows is None else [rows[place] for place in places],
-        "bad_names": [names[rows[place]] for place in places] if known and places is not None else None,
+        "bad_rows": bad_rows,
+        "bad_names": named(bad_rows),
     }
 
 

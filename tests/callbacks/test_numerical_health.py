@@ -498,17 +498,18 @@ def test_rows_are_what_is_drawn():
 # ── two processes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 SCRIPT = """
-import sys
+import os, sys
 sys.path[:0] = sys.argv[2:4]
 import test_numerical_health as here, torch, warnings
 from pathlib import Path
 for name in ("VAE", "GAN"):
     folder = Path(sys.argv[1]) / name
+    folder.mkdir(exist_ok=True)
     options = {"devices": 2, "strategy": "ddp", "limit_val_batches": 0, "max_epochs": 2}
     try:
         here.train(folder, here.made(here.MODELS[name]), here.Poison(2, rank=1), here.NumericalHealth(), **options)
     except here.DivergenceError as error:
-        (folder / f"stop_{done.global_rank}.txt").write_text(str(error))
+        (folder / f"stop_{os.environ['RANK']}.txt").write_text(str(error))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         done = here.train(folder, here.made(here.MODELS[name]), here.Poison(2, rank=1), here.NumericalHealth("skip"),
