@@ -36,7 +36,7 @@ def write_safetensors(path: str | os.PathLike[str], weights: Mapping[str, Tensor
     from safetensors.torch import save_file
 
     # Each with memory of its own, one row after the other: the format has no strides and takes no tensor twice.
-    own = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
+    own = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
     said = json.dumps({**record, "sha256": _digest(own)}, ensure_ascii=False)
     with atomic(path, durable=True) as unfinished:
         save_file(own, unfinished, metadata={"format": "pt", KEY: said})
@@ -85,5 +85,5 @@ def _digest(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(memoryview(value.flatten().view(torch.uint8).numpy()))
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

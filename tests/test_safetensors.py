@@ -63,6 +63,7 @@ def test_tensors_of_every_kind(tmp_path):
         "turned": shared.t(),
         "part": shared[1:, :2],
         "repeated": torch.randn(1).expand(5),
+        "once": torch.randn(()).expand(1),
     }
     write_safetensors(tmp_path / "t.safetensors", weights, {"pcgen": {"a": 1}, "epoch": 3})
     read, record = read_safetensors(tmp_path / "t.safetensors")

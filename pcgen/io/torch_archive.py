@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from os import PathLike
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, ClassVar, NamedTuple
 
 from pcgen.errors import CheckpointError
 
@@ -200,8 +200,11 @@ _PLAIN_OPCODES = (
 )  # fmt: skip
 
 
-class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]  # noqa: SLF001 -- the one in Python: the one in C believes any length
+class _Reader(pickle._Unpickler):  # noqa: SLF001 -- the one in Python: the one in C believes any length
     """Reads a pickle with stand-ins: nothing that it names is imported, and nothing is called but what is above."""
+
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
 
     def __init__(self, content: _Bounded, entries: dict[str, zipfile.ZipInfo]) -> None:
         super().__init__(content, encoding="latin1")
@@ -229,7 +232,7 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]  # noqa: SL
             raise CheckpointError(f"it claims {elements} numbers ({kind}) of its part {key}, which are not there")
         return _Storage(kind, elements)
 
-    def _tensor(self, storage: _Storage, offset: int, shape: Any, stride: Any, *rest: Any) -> Claim:
+    def _tensor(self, storage: Any, offset: int, shape: Any, stride: Any, *rest: Any) -> Claim:
         """Hold a tensor against its storage."""
         numbers = (offset, *shape, *stride)
         if not isinstance(storage, _Storage) or len(shape) != len(stride) or any(rest[1:]):
@@ -270,7 +273,8 @@ class _Reader(pickle._Unpickler):  # type: ignore[name-defined,misc]  # noqa: SL
             raise pickle.UnpicklingError("Unsupported class: items of what is no dictionary")
         self.stack[-1][_key(key)] = value
 
-    dispatch = {code[0]: pickle._Unpickler.dispatch[code[0]] for code in _PLAIN_OPCODES} | {  # type: ignore[attr-defined]  # noqa: SLF001
+    dispatch: ClassVar[dict[int, Any]] = {  # torch's opcodes alone
+        **{code[0]: pickle._Unpickler.dispatch[code[0]] for code in _PLAIN_OPCODES},  # noqa: SLF001 -- as above
         pickle.REDUCE[0]: _reduce,
         pickle.BUILD[0]: _build,
         pickle.SETITEM[0]: _set_item,

@@ -251,22 +251,22 @@ def _rounded(value: Tensor) -> Tensor:
 
 def _read(content: bytes, source: str) -> Extractor:
     try:
-        survey(io.BytesIO(content))  # its claims, before torch believes them
+        said = survey(io.BytesIO(content))  # what it claims, before torch believes it
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(
             f"{source} cannot be read as an extractor: it is damaged or of another kind ({first_line(error)})"
         ) from error
-    if not isinstance(found, dict) or found.get("pcgen_extractor") != FORMAT:
+    if not isinstance(said, dict) or said.get("pcgen_extractor") != FORMAT:
         raise CheckpointError(f"{source} is no extractor of this version: write it with pcgen export")
-    recipe, weights, card = (found.get(name) for name in ("recipe", "weights", "card"))
+    recipe, card, identity, weights = said.get("recipe"), said.get("card"), said.get("identity"), found.get("weights")
     try:
         _check_card(recipe, card)
-        _check_identity(recipe, weights, found.get("identity"))
+        _check_identity(recipe, weights, identity)
         networks = rebuild(lambda: _networks(recipe), weights)
     except (CheckpointError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{source}: {first_line(error)}") from error
-    return Extractor(networks[0], networks[1], identity=found["identity"], card=card)  # type: ignore[arg-type]  # a list of modules
+    return Extractor(networks[0], networks[1], identity=str(identity), card=card)  # type: ignore[arg-type]  # a list of modules
 
 
 def _check_card(recipe: Any, card: Any) -> None:
@@ -295,7 +295,7 @@ def _is_radius(value: Any) -> bool:
     return isinstance(value, int | float) and 0 < value < math.inf
 
 
-def _networks(recipe: Mapping[str, Any]) -> nn.ModuleList:
+def _networks(recipe: Any) -> nn.ModuleList:
     network = build(recipe["network"], where="network")
     if not isinstance(network, Encoder):
         raise CheckpointError(f"the recipe is of a {type(network).__name__}, not of an encoder")

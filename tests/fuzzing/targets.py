@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuzzing import seeds
+from tests.fuzzing import checkpoints, seeds
 
 MiB = 1 << 20
+PICKLES = checkpoints.PICKLE_WORDS
 
 
 @dataclass(frozen=True)
@@ -131,4 +132,9 @@ TARGETS: dict[str, Target] = {
     "scores": Target(seeds.scores, scores, (b"null", b"[]", b"{}", b"NaN", b'"format": 1', b"1e999", b'"\\u001b[31m"')),
     "config": Target(seeds.config, config, seeds.CONFIG_WORDS),
     "archive": Target(seeds.archive, archive, (b"../", b"/etc/x", b"C:\\")),
+    "checkpoint": Target(checkpoints.checkpoint, checkpoints.load, PICKLES, checkpoints.BASE),
+    "checkpoint-pickle": Target(checkpoints.pickles, checkpoints.load_pickle, PICKLES, checkpoints.BASE),
+    "checkpoint-words": Target(checkpoints.words, checkpoints.load_changed, base=checkpoints.BASE),
+    "safetensors": Target(checkpoints.safetensors, checkpoints.load, checkpoints.JSON_WORDS, checkpoints.BASE),
+    "extractor": Target(checkpoints.extractors, checkpoints.load_extractor, PICKLES, checkpoints.BASE),
 }  # fmt: skip

@@ -266,6 +266,10 @@ def disguise(stored):
     stored["identity"] = fingerprint(stored["recipe"], stored["weights"])
 
 
+def blur(stored):
+    stored["pcgen_extractor"] = torch.zeros(0)
+
+
 def age(stored):
     stored["pcgen_extractor"] = 0
 
@@ -278,6 +282,7 @@ def age(stored):
         (smuggle, "outside pcgen"),
         (disguise, "of a MLPDecoder, not of an encoder"),
         (age, "no extractor of this version"),
+        (blur, "no extractor of this version"),
     ],
 )
 def test_changed_files_are_refused(saved, damage, message):
