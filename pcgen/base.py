@@ -20,10 +20,10 @@ from pcgen.errors import ConfigurationError, DivergenceError, UnsupportedOperati
 from pcgen.ops.finite import not_finite
 from pcgen.ops.paths import Path, interpolate_codes
 from pcgen.ops.processes import take_from_first
-from pcgen.provenance import provenance
+from pcgen.training.provenance import provenance
 from pcgen.recipe import Recorded, describe, plain_numbers
-from pcgen.resuming import ExactResuming
-from pcgen.saving import write_durably
+from pcgen.training.resuming import ExactResuming
+from pcgen.training.saving import write_durably
 
 CHECKPOINT_KEY = "pcgen"
 CHECKPOINT_FORMAT = 1

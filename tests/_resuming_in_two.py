@@ -13,7 +13,7 @@ from pytorch_lightning import Callback
 sys.path.insert(0, str(Path(__file__).parent))
 import test_zoo
 
-from pcgen import resuming
+from pcgen.training import resuming
 
 NAMES = ("VAE", "GAN", "EBGAN", "GenerativePointNet-persistent")  # batch norm, players, a margin, chains
 POINT = 1  # batches: in the midst of the first epoch of two

@@ -17,7 +17,7 @@ from pcgen.datamodules import Shapes
 from pcgen.datamodules.augmentations import Augmentation
 from pcgen.models import GAN, VAE
 from pcgen.nets import MLPDecoder, PointNetEncoder
-from pcgen.resuming import RandomState, seed_global_generators
+from pcgen.training.resuming import RandomState, seed_global_generators
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))  # the processes import these files, so they are modules and no fixtures

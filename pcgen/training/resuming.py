@@ -31,7 +31,7 @@ from pytorch_lightning.loops.evaluation_loop import RestartStage as EvaluationSt
 from pytorch_lightning.loops.training_epoch_loop import RestartStage
 from torch import Tensor
 
-from pcgen.epoch_means import EpochMeans
+from pcgen.training.epoch_means import EpochMeans
 from pcgen.recipe import plain_numbers
 
 RANKS_KEY = "pcgen_ranks"

@@ -13,7 +13,7 @@ from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 
 from pcgen.errors import CheckpointError
 from pcgen.io.files import atomic, remove_leftovers
-from pcgen.saving import DurableCheckpointIO
+from pcgen.training.saving import DurableCheckpointIO
 
 
 def content(value: float, numbers: int = 1000):
@@ -43,7 +43,7 @@ def test_the_disk_has_the_file_before_it_gets_its_name_and_the_name_before_anyth
 FULL = """
 import resource, signal, sys, torch
 from pcgen.errors import CheckpointError
-from pcgen.saving import DurableCheckpointIO
+from pcgen.training.saving import DurableCheckpointIO
 path, limit = sys.argv[1:]
 keeper = DurableCheckpointIO()
 keeper.save_checkpoint({"weight": torch.zeros(1000)}, path)

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import yaml
 
 from pcgen import provenance
-from pcgen.provenance import git_state
+from pcgen.training.provenance import git_state
 
 
 def git(folder, *words):
