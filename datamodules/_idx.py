@@ -34,6 +34,8 @@ def read_idx(path: Path, axes: int) -> NDArray[np.uint8]:
         with gzip.open(path) if packed else path.open("rb") as stream:
             kind, *shape = _header(path, stream.read(4 + 4 * axes), axes)
             size = math.prod(shape)
+            if size == 0:
+                raise DataError(f"{path} announces an array of shape {tuple(shape)}: it is empty or damaged")
             check_claim(str(path), size, path.stat().st_size)
             content = stream.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:

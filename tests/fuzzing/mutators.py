@@ -13,8 +13,9 @@ Mutator = Callable[[bytearray, random.Random], bytearray]
 NUMBERS = (0, 1, 2, 3, 7, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**32,
            2**40, 10**12, 2**62, 2**63 - 1, 2**63, 2**64 - 1, -1, -2, -(2**31), -(2**63))  # fmt: skip
 TOKENS = (
-    *(str(n).encode() for n in NUMBERS), b"nan", b"-inf", b"1e400", b"1e-400", b"1e38", b"-0", b"0x10", b"1_000", b"+5",
-    b"9" * 30, b"9" * 5000, b"", b"-", b".", b"1.5.2", "٣".encode(), b"\x00", b"\x1b[31m", b"\xff\xfe", b"%s%n", b"../..",
+    *(str(n).encode() for n in NUMBERS), b"nan", b"-inf", b"1e400", b"1e-400", b"1e38", b"-0", b"0x10", b"1_000",
+    b"+5", b"9" * 30, b"9" * 5000, b"", b"-", b".", b"1.5.2", "٣".encode(), b"\x00", b"\x1b[31m",
+    b"\xff\xfe", b"%s%n", b"../..",
 )  # fmt: skip
 _NUMBER = re.compile(rb"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _WORD = re.compile(rb"[^\s]+")

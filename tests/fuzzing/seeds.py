@@ -28,7 +28,8 @@ PCD_WORDS = (
     b"\nCOUNT 2 2 2\n",
 )
 CONFIG_WORDS = (
-    b"&a ", b"*a", b"<<: ", b"class_path: ", b"os.system", b"!!python/object/apply:os.system [x]", b"- ", b"[", b"{", b"? ",
+    b"&a ", b"*a", b"<<: ", b"class_path: ", b"os.system", b"!!python/object/apply:os.system [x]", b"- ", b"[", b"{",
+    b"? ",
     b"2001-13-41", b"0x", b"1:1:1", b"model: ", b"trust: true", b"\t", b"---\n", b"| ", b"'", b'"',
 )  # fmt: skip
 
