@@ -174,7 +174,7 @@ of the seat's outline |
         if self._labels is None:
             raise DataError("part labels are known once the shapes are made")
         labels = torch.from_numpy(self._labels[part.rows])
-        return labels if batches.fixed is None else labels.gather(1, batches.fixed)
+        return labels if batches.fixed is None else labels.gather(1, batches.fixed[torch.arange(len(labels))])
 
 
 def _checked(noun: str, names: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Meshes and clouds to clouds of one size, over processes, in the order of the source."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,7 +40,7 @@ class _Task:
 
 def converted(
     listing: Catalog, ranges: list[range], num_points: int, method: Method, seed: int, jobs: int | None
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Convert clouds of a listing.
 
     Args:

@@ -49,7 +49,7 @@ class LazyClouds:
             few = f"rows {wanted.min()} to {wanted.max()} asked for"
             raise DataError(f"{path}: {few}, but it has {len(items)} clouds")
         self.source, self.items = str(path), items.take(wanted)
-        sizes = {_num_points(*items.arrays[i], self.source) for i in np.unique(self.items.array).tolist()}
+        sizes = {_num_points(items.arrays[i], self.source) for i in np.unique(self.items.array).tolist()}
         if len(sizes) > 1:
             raise DataError(f"{path}: clouds of {min(sizes)} to {max(sizes)} points; prepare them to one number")
         self.shape = (len(self.items), max(sizes, default=0), 3)
@@ -107,7 +107,8 @@ class LazyClouds:
         return self.__dict__ | {"_files": _Files()}
 
 
-def _num_points(path: Path, dataset: str, source: str) -> int:
+def _num_points(array: tuple[Path, str], source: str) -> int:
+    path, dataset = array
     if path.suffix.lower() not in HDF5_SUFFIXES:
         raise ConfigurationError(
             f"{source}: {path.name} is not HDF5, which reading a part (in_memory: false) needs; `pcgen data prepare` "
@@ -202,7 +203,7 @@ class _Plain:
             self._fill(cloud, place)
 
     def _fill(self, out: NDArray[np.float32], place: int) -> None:
-        if os.preadv(self._descriptor, [out], place) != out.nbytes:
+        if os.preadv(self._descriptor, [memoryview(out)], place) != out.nbytes:
             raise OSError("it is cut short")
 
     def close(self) -> None:

@@ -51,7 +51,7 @@ def read_clouds(
         points=_points(listing, num_points, seed),
         label=listing.label,
         split=listing.split,
-        name=listing.name,
+        name=tuple(listing.name),
         class_names=listing.class_names,
         factors=listing.factors,
         factor_names=listing.factor_names,
