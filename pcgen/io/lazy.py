@@ -203,7 +203,7 @@ class _Plain:
             self._fill(cloud, place)
 
     def _fill(self, out: NDArray[np.float32], place: int) -> None:
-        if os.preadv(self._descriptor, [memoryview(out)], place) != out.nbytes:
+        if os.preadv(self._descriptor, [out.data], place) != out.nbytes:
             raise OSError("it is cut short")
 
     def close(self) -> None:
