@@ -7,7 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import yaml
 
-from pcgen import provenance
+from pcgen.training import provenance
 from pcgen.training.provenance import git_state
 
 
