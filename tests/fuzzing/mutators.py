@@ -20,6 +20,7 @@ TOKENS = (
 _NUMBER = re.compile(rb"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _WORD = re.compile(rb"[^\s]+")
 _LARGEST = 1 << 16  # bytes of a packed inside that is damaged: bombs stay as they are
+_LARGEST_INPUT = 1 << 20  # bytes
 _HEAD = 400  # where most formats say what is to come
 
 
@@ -161,6 +162,7 @@ def _damage(data: bytes, seeds: Sequence[bytes], words: Sequence[bytes], rng: ra
             damaged[place:place] = rng.choice(words)
         else:
             damaged = rng.choice(_OF_BYTES if kind < 0.6 else _OF_TEXT)(damaged, rng)
+        del damaged[_LARGEST_INPUT:]  # repeats of repeats
     return bytes(damaged)
 
 
