@@ -253,7 +253,8 @@ class _Watch:
             self._forward = Origin("loss", "", f"in {self._own()}: the loss, of finite outputs of all modules")
         named = [(name, p) for name, p in self.model.named_parameters() if p.requires_grad]
         gradients = torch.autograd.grad(loss, [p for _, p in named], allow_unused=True, retain_graph=False)
-        for (name, _), slope in reversed(list(zip(named, gradients, strict=True))):
+        names = [name for name, _ in named]
+        for name, slope in reversed(list(zip(names, gradients, strict=True))):
             gradient: Tensor | None = slope  # torch says that there always is one
             if self._backward is None and gradient is not None and not _finite([gradient]):
                 module = name.rpartition(".")[0]

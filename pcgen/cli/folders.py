@@ -10,8 +10,7 @@ from typing import Any, NamedTuple, TextIO
 
 import yaml
 from jsonargparse import Namespace
-from pytorch_lightning.plugins.environments import SLURMEnvironment
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]  # without __all__
 
 from pcgen.checkpoint import newest_whole
 from pcgen.errors import ConfigurationError
@@ -157,8 +156,9 @@ def _lock(stream: TextIO) -> bool:
 
 
 def _is_first() -> bool:
-    """Say whether this process is rank zero, before anything is set up; a node's first one is so for Lightning."""
-    return rank_zero_only.rank == 0 and os.environ.get("NODE_RANK", os.environ.get("GROUP_RANK", "0")) == "0"
+    """Say whether this process is rank zero, whoever launched it, before anything is set up."""
+    places = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "NODE_RANK", "GROUP_RANK")
+    return all(os.environ.get(place, "0") == "0" for place in places)
 
 
 def check_same(folder: Path, experiment: dict[str, Any]) -> None:

@@ -31,8 +31,8 @@ from pytorch_lightning.loops.evaluation_loop import RestartStage as EvaluationSt
 from pytorch_lightning.loops.training_epoch_loop import RestartStage
 from torch import Tensor
 
-from pcgen.training.epoch_means import EpochMeans
 from pcgen.recipe import plain_numbers
+from pcgen.training.epoch_means import EpochMeans
 
 RANKS_KEY = "pcgen_ranks"
 METRICS_KEY = "pcgen_metrics"
@@ -65,7 +65,8 @@ class RandomState:
         self.device = device
         self.torch = torch.get_rng_state()
         self.cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-        self.numpy, self.python = np.random.get_state(), random.getstate()  # noqa: NPY002 -- this is about the global one
+        self.numpy: Any = np.random.get_state()  # noqa: NPY002 -- this is about the global one
+        self.python = random.getstate()
 
     def restore(self) -> None:
         """Bring it back."""
@@ -140,10 +141,11 @@ class ExactResuming(Callback):
     @classmethod
     def attach(cls, trainer: Trainer) -> None:
         """Put one before the trainer's callbacks, unless there is one; all processes call this together."""
-        self = next((c for c in trainer.callbacks if isinstance(c, cls)), None)
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
+        self = next((c for c in callbacks if isinstance(c, cls)), None)
         if self is None:
             self = cls()
-            trainer.callbacks.insert(0, self)
+            callbacks.insert(0, self)
         if self._group is None and trainer.world_size > 1 and dist.is_initialized() and dist.is_gloo_available():
             self._group = dist.new_group(backend="gloo", timeout=dt.timedelta(seconds=PATIENCE))
 
@@ -280,10 +282,12 @@ def finish_step(trainer: Trainer, model: Resumable) -> None:
     if steps.restarted_on_train_batch_end:
         last = steps.batch_progress.is_last_batch
         if last and fit.restarted_mid_epoch:  # counted as done by `reset`, which it is not
+            progress: Any
             for progress in (fit.epoch_progress.total, fit.epoch_progress.current):
                 progress.processed -= 1
                 progress.completed -= 1
-        due = steps._should_check_val_fx(fit._data_fetcher)
+        fetcher: Any = fit._data_fetcher  # there is one by now
+        due = steps._should_check_val_fx(fetcher)
         if due or last:
             steps.batch_progress.increment_completed()
             steps._restart_stage = RestartStage.RESTARTED_ON_LAST
