@@ -69,7 +69,7 @@ class TrainCLI(LightningCLI):
         if checkpoint and checkpoint not in {"last", "best", "hpc", "registry"}:
             from pcgen.checkpoint import read_checkpoint
 
-            read_checkpoint(checkpoint)
+            read_checkpoint(checkpoint, resumable=True)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's name and folder."""
