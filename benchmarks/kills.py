@@ -2,10 +2,12 @@
 
     python benchmarks/kills.py --trainings 20 --kills 5 --prepare 100 --jobs 2 --json kills.json
 
-Each training is `pcgen fit --config … --folder …`, killed (SIGKILL, the whole process group) a few times at moments
-drawn uniformly over the time that an uninterrupted run takes, started again with the same command each time, and at
-last left alone. After every kill all checkpoints of the folder must be whole and the furthest no less far than before.
-At the end the weights, optimizers, schedules and metrics must be those of the uninterrupted run, to the last bit.
+Each training is `pcgen fit --config … --folder …`, killed (SIGKILL, the whole process group) a few times, started
+again with the same command each time, and at last left alone. A moment is drawn uniformly: every fourth from the time
+that the program takes to start, the others from the time that an uninterrupted run trains, from its first step on.
+After every kill all checkpoints of the folder must be whole and the furthest no less far than before. At the end
+weights, optimizers and schedules must be those of the uninterrupted run, to the last bit. Values that `metrics.csv`
+lacks are counted: Lightning logs an epoch's means after its checkpoint, so a kill between the two costs that row.
 """
 
 import argparse
@@ -22,7 +24,7 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -59,7 +61,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trainings", type=int, default=20, help="trainings that are killed and then finished")
     parser.add_argument("--kills", type=int, default=5, help="times each of them is killed")
-    parser.add_argument("--prepare", type=int, default=100, help="kills of pcgen data prepare")
+    parser.add_argument(
+        "--prepare", type=int, default=100, help="conversions by pcgen data prepare that are killed and then finished"
+    )
     parser.add_argument("--epochs", type=int, default=12, help="of a training")
     parser.add_argument("--jobs", type=int, default=2, help="trainings at once")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
@@ -80,10 +84,13 @@ def trainings(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any
     whole = {}
     for name in MODELS:
         write_config(folder, name, arguments.epochs)
-        began = time.monotonic()
-        assert fit(folder, name, folder / f"{name}-whole").wait() == 0, f"{name} does not train: {log_of(folder, name)}"
-        whole[name] = (folder / f"{name}-whole", time.monotonic() - began)
-        print(f"{name}: uninterrupted in {whole[name][1]:.1f} s", flush=True)
+        run, began = folder / f"{name}-whole", time.monotonic()
+        process = fit(folder, name, run)
+        wait_for_training(process, run, time.time())
+        start = time.monotonic() - began
+        assert process.wait() == 0, f"{name} does not train: {log_of(folder, run.name)}"
+        whole[name] = Whole(run, start, time.monotonic() - began - start)
+        print(f"{name}: {start:.1f} s to start, {whole[name].train:.1f} s to train", flush=True)
     names = [list(MODELS)[i % len(MODELS)] for i in range(arguments.trainings)]
 
     def one(i: int) -> dict[str, Any]:
@@ -91,6 +98,21 @@ def trainings(arguments: argparse.Namespace, folder: Path) -> list[dict[str, Any
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
         return list(pool.map(one, range(arguments.trainings)))
+
+
+class Whole(NamedTuple):
+    """An uninterrupted run: where it is, and the seconds that it took."""
+
+    run: Path
+    start: float
+    train: float
+
+
+def wait_for_training(process: subprocess.Popen[bytes], run: Path, since: float) -> None:
+    """Wait until a process has written the settings of its training, which it does just before the first step."""
+    config = run / "config.yaml"
+    while process.poll() is None and not (config.exists() and config.stat().st_mtime >= since):
+        time.sleep(0.01)
 
 
 def write_config(folder: Path, name: str, epochs: int) -> None:
@@ -124,17 +146,21 @@ def log_of(folder: Path, run: str) -> str:
     return (folder / f"{run}.log").read_text(errors="replace")[-1500:]
 
 
-def trial(
-    folder: Path, name: str, number: int, whole: tuple[Path, float], kills: int, chance: random.Random
-) -> dict[str, Any]:
+def trial(folder: Path, name: str, number: int, whole: Whole, kills: int, chance: random.Random) -> dict[str, Any]:
     """Kill one training several times, finish it, and compare it with the uninterrupted one."""
-    run, seconds = folder / f"{name}-{number}", whole[1]
+    run = folder / f"{name}-{number}"
     faults: list[str] = []
     steps: list[int] = []
-    for _ in range(kills):
+    done = 0
+    for i in range(kills):
+        since = time.time()
         process = fit(folder, name, run)
+        early = (number * kills + i) % 4 == 3
+        if not early:
+            wait_for_training(process, run, since)
         try:
-            process.wait(chance.uniform(0.2, 1.0) * seconds)
+            process.wait(chance.uniform(0, whole.start if early else whole.train))
+            done += 1  # before it could be killed
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -145,10 +171,18 @@ def trial(
     if status := fit(folder, name, run).wait():
         faults.append(f"the same command ended with {status}: {log_of(folder, run.name)}")
     else:
-        faults += differences(whole[0], run)
-    result = {"model": name, "steps_after_kills": steps, "faults": faults}
+        faults += differences(whole.run, run)
+    lost = len(set(scalars(whole.run)) - set(scalars(run))), len(set(scalars(run)) - set(scalars(whole.run)))
+    result = {
+        "model": name,
+        "steps_after_kills": steps,
+        "done_before": done,
+        "values_lost_and_other": lost,
+        "faults": faults,
+    }
     print(
-        f"{number:3d} {name:20s} steps after each kill {steps}: {'; '.join(faults) or 'same to the last bit'}",
+        f"{number:3d} {name:20s} steps after each kill {steps}: {'; '.join(faults) or 'same to the last bit'}, "
+        f"{lost[0]} logged values lost, {lost[1]} others",
         flush=True,
     )
     shutil.rmtree(run)
@@ -180,15 +214,11 @@ def furthest(run: Path) -> int:
 def differences(whole: Path, run: Path) -> list[str]:
     """Name what a finished run has otherwise than the uninterrupted one."""
     a, b = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole, run))
-    faults = [
+    return [
         f"{part} differs"
         for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch")
         if not same(a[part], b[part])
     ]
-    if (scalars(whole), "") != (scalars(run), ""):
-        lost, more = set(scalars(whole)) - set(scalars(run)), set(scalars(run)) - set(scalars(whole))
-        faults.append(f"metrics.csv differs: {len(lost)} values lost, {len(more)} others")
-    return faults
 
 
 def same(a: Any, b: Any) -> bool:
@@ -211,13 +241,17 @@ def scalars(run: Path) -> list[tuple[str, str, str]]:
 
 def report(results: list[dict[str, Any]], prepared: list[dict[str, Any]]) -> None:
     """Print the figures in the end."""
-    kills = sum(len(r["steps_after_kills"]) for r in results)
+    starts = sum(len(r["steps_after_kills"]) for r in results)
+    done = sum(r["done_before"] for r in results)
     early = sum(step == 0 for r in results for step in r["steps_after_kills"])
+    lost = [sum(r["values_lost_and_other"][i] for r in results) for i in (0, 1)]
     print(
-        f"{kills} kills of {len(results)} trainings ({early} before their first checkpoint): "
-        f"{sum(not r['faults'] for r in results)} of {len(results)} ended as the uninterrupted one"
+        f"{starts - done} kills of {len(results)} trainings ({early} without a checkpoint yet, {done} came too late): "
+        f"{sum(not r['faults'] for r in results)} of {len(results)} ended as the uninterrupted one; "
+        f"metrics.csv lacks {lost[0]} values and has {lost[1]} others"
     )
-    print(f"{len(prepared)} kills of data prepare: {sum(not r['faults'] for r in prepared)} without a fault")
+    kills = sum(r["kills"] for r in prepared)
+    print(f"{kills} kills of {len(prepared)} data prepare: {sum(not r['faults'] for r in prepared)} without a fault")
 
 
 if __name__ == "__main__":
