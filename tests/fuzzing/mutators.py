@@ -1,11 +1,13 @@
 """Damage done to files: by bits, by blocks, by numbers and by words. The same seed does the same damage."""
 
+import contextlib
 import gzip
 import io
 import random
 import re
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 
 Mutator = Callable[[bytearray, random.Random], bytearray]
@@ -20,6 +22,7 @@ TOKENS = (
 _NUMBER = re.compile(rb"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 _WORD = re.compile(rb"[^\s]+")
 _LARGEST = 1 << 16  # bytes of a packed inside that is damaged: bombs stay as they are
+_NOT_PACKED = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _LARGEST_INPUT = 1 << 20  # bytes
 _HEAD = 400  # where most formats say what is to come
 
@@ -144,7 +147,10 @@ def mutate(seeds: Sequence[bytes], words: Sequence[bytes], rng: random.Random) -
         rng: Decides everything.
     """
     data = rng.choice(seeds)
-    inside = _inside(data, rng) if rng.random() < 0.6 else None
+    inside = None
+    if rng.random() < 0.6:
+        with contextlib.suppress(*_NOT_PACKED):  # a file of the corpus may be damaged already
+            inside = _inside(data, rng)
     if inside is None:
         return _damage(data, seeds, words, rng)
     content, pack = inside
