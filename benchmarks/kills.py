@@ -213,7 +213,7 @@ def furthest(run: Path) -> int:
 
 def differences(whole: Path, run: Path) -> list[str]:
     """Name what a finished run has otherwise than the uninterrupted one."""
-    a, b = (read_checkpoint(folder / "checkpoints" / "last.ckpt") for folder in (whole, run))
+    a, b = (read_checkpoint(folder / "checkpoints") for folder in (whole, run))  # the furthest
     return [
         f"{part} differs"
         for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch")

@@ -66,8 +66,9 @@ def _explained(file: Path, error: Exception) -> CheckpointError:
     if cause is not None and cause.errno in _FULL:
         free = shutil.disk_usage(file.parent).free if file.parent.is_dir() else 0
         why = f"{why.lower()} ({free / 1e6:.1f} MB free): make room there"
-    kept = sorted(p.name for p in file.parent.glob("*.ckpt")) if file.parent.is_dir() else []
-    left = f"; as they were: {', '.join(kept)}" if kept else "; there is no other checkpoint there"
+    kept = sorted(file.parent.glob("*.ckpt"), key=lambda p: p.stat().st_mtime) if file.parent.is_dir() else []
+    more = f" and {len(kept) - 1} more" if len(kept) > 1 else ""
+    left = f"; {kept[-1].name}{more} as before" if kept else "; there is no other checkpoint there"
     return CheckpointError(f"the checkpoint {file} cannot be written: {why}{left}")
 
 

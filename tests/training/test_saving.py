@@ -64,7 +64,7 @@ def test_a_quota_leaves_the_former_checkpoint_and_says_so(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert f"{tmp_path / 'last.ckpt'} cannot be written: file too large" in done.stdout
-    assert "as they were: last.ckpt" in done.stdout
+    assert "; last.ckpt as before" in done.stdout
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 
@@ -103,7 +103,7 @@ def test_an_error_of_the_disk_at_the_end_leaves_the_former_checkpoint(tmp_path, 
 
     monkeypatch.setattr(os if at == "fsync" else type(tmp_path), at, fail)
     with pytest.raises(
-        CheckpointError, match=r"last\.ckpt cannot be written: .*Input/output error; as they were: last"
+        CheckpointError, match=r"last\.ckpt cannot be written: .*Input/output error; last\.ckpt as before"
     ):
         keeper.save_checkpoint(content(2.0), tmp_path / "last.ckpt")
     monkeypatch.undo()
