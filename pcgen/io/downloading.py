@@ -212,6 +212,8 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo], max_bytes: int) -
         name, windows = PurePosixPath(member.filename), PureWindowsPath(member.filename)
         if name.is_absolute() or windows.drive or windows.is_absolute() or ".." in (*name.parts, *windows.parts):
             raise DataError(f"{path}: its member {member.filename!r} would land outside the folder; nothing unpacked")
+        if not member.filename.strip("/.\\"):
+            raise DataError(f"{path}: a member has the name {member.filename!r}; nothing unpacked")
         if stat.S_ISLNK(member.external_attr >> 16):
             raise DataError(f"{path}: its member {member.filename!r} is a link; nothing unpacked")
     total = sum(m.file_size for m in members)
