@@ -18,6 +18,7 @@ from pcgen.io.shards import is_sharded, shard_catalog
 from pcgen.io.synsets import SYNSETS
 
 _SKIP = ("__MACOSX",)
+_LARGEST_LIST = 1 << 20  # bytes of a list of class names
 
 
 def folder_files(folder: Path) -> list[Path]:
@@ -114,11 +115,21 @@ def _names(folder: Path, files: list[Path]) -> tuple[str, ...]:
     return tuple(p.relative_to(folder).with_suffix("").as_posix() for p in files)
 
 
+def _names_in(listing: Path) -> tuple[str, ...]:
+    """Read names of classes, one a line."""
+    if (size := listing.stat().st_size) > _LARGEST_LIST:
+        raise DataError(f"{listing} has {size} bytes; a list of class names has at most {_LARGEST_LIST}")
+    try:
+        return tuple(listing.read_text(encoding="utf-8").split())
+    except UnicodeDecodeError as error:
+        raise DataError(f"{listing} is not a text file, so it has no names of classes") from error
+
+
 def _hdf5_folder(folder: Path, files: list[Path]) -> Catalog:
     parts = [_named(hdf5_catalog(p), p) for p in files]
     label, split = [p.label for p in parts], [p.split for p in parts]
     listing = next((folder / n for n in ("shape_names.txt", "class_names.txt") if (folder / n).is_file()), None)
-    listed = tuple(listing.read_text(encoding="utf-8").split()) if listing else ()
+    listed = _names_in(listing) if listing else ()
     return Catalog(
         source=str(folder),
         kind="a folder of HDF5 clouds",

@@ -45,6 +45,18 @@ def test_modelnet40_folder(tmp_path, rng):
     assert read_clouds(tmp_path / "ply_data_train0.h5").split.tolist() == ["train"] * 5
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"), [(b"\xff\xfe\x00", "is not a text file"), (b"a\n" * (1 << 20), "has 2097152 bytes")]
+)
+def test_a_list_of_class_names_that_is_none(tmp_path, rng, content, expected):
+    with h5py.File(tmp_path / "ply_data_train0.h5", "w") as file:
+        file["data"] = rng.random((2, 8, 3)).astype("f4")
+        file["label"] = np.zeros((2, 1), "u1")
+    (tmp_path / "shape_names.txt").write_bytes(content)
+    with pytest.raises(DataError, match=f"shape_names.txt {expected}"):
+        read_clouds(tmp_path)
+
+
 def test_pc15k_tree(tmp_path, rng):
     arrays = {}
     for synset, split, name in (
