@@ -413,9 +413,9 @@ class GenerativeModel(Recorded, LightningModule):
     def setup(self, stage: str) -> None:
         """Learn what the data are, for the checkpoint and the pictures, and tell the loggers how all was made."""
         datamodule = getattr(self.trainer, "datamodule", None)
+        write_durably(self.trainer.strategy)
         if stage != "fit":
             return
-        write_durably(self.trainer.strategy)
         ExactResuming.attach(self.trainer)
         if self.noise_seed is None:
             self.noise_seed = torch.initial_seed() % 2**63

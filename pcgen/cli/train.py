@@ -11,6 +11,7 @@ import yaml
 from jsonargparse import Namespace
 from pytorch_lightning import Trainer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import (  # type: ignore[attr-defined]  # a documented place without __all__
     MisconfigurationException,
     SIGTERMException,
@@ -27,7 +28,8 @@ from pcgen.cli import common, dashboards, folders, runs, trust
 from pcgen.cli.config_errors import explain
 from pcgen.errors import CheckpointError, ConfigurationError, PcgenError
 
-VERB_ARGUMENTS = ("ckpt_path", "weights_only", "verbose", "return_predictions")  # of single verbs, not of an experiment
+VERB_ARGUMENTS = (*trust.OF_A_COMMAND, "verbose", "return_predictions")  # of single verbs, not of an experiment
+KEYWORDS = ("last", "best", "hpc")  # in the place of a checkpoint's path
 
 
 class Parser(LightningArgumentParser):
@@ -43,8 +45,8 @@ class Parser(LightningArgumentParser):
 class TrainCLI(LightningCLI):
     """The Lightning CLI with one verb's parser, short class names and run folders."""
 
-    def __init__(self, verb: str, words: list[str]) -> None:
-        self.verb = verb
+    def __init__(self, verb: str, words: list[str], *, trusts: bool = False) -> None:
+        self.verb, self.words, self.trusts = verb, words, trusts
         super().__init__(
             GenerativeModel,
             DataModule,
@@ -63,13 +65,45 @@ class TrainCLI(LightningCLI):
         return {self.verb: LightningCLI.subcommands()[self.verb]}
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse, then check the checkpoint to resume from before anything is built."""
+        """Parse, then check the checkpoint to resume from before anything is built.
+
+        Raises:
+            ConfigurationError: If a config says which, or it is not to be read strictly.
+            CheckpointError: If it is none.
+        """
         self.config = parser.parse_args(args)
-        checkpoint = self.config[self.verb].get("ckpt_path")
-        if checkpoint and checkpoint not in {"last", "best", "hpc", "registry"}:
+        config = self.config[self.verb]
+        for key in trust.OF_A_COMMAND:
+            if config.get(key) is not None and not any(word.partition("=")[0] == f"--{key}" for word in self.words):
+                raise ConfigurationError(f"{key} is not for a config: give --{key} on the command line")
+        if not self.trusts:
+            if config.get("weights_only") is False:
+                raise ConfigurationError(
+                    f"--weights_only false lets a checkpoint run code; pass {trust.TRUST} too if you know where it is from"
+                )
+            config.weights_only = True
+        if config.get("ckpt_path") and config.ckpt_path not in KEYWORDS:
             from pcgen.checkpoint import read_checkpoint
 
-            read_checkpoint(checkpoint, resumable=True)
+            read_checkpoint(config.ckpt_path, resumable=True)
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        """Resolve a keyword to the checkpoint that it stands for, and check that one, too."""
+        arguments: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)
+        if arguments.get("ckpt_path") in KEYWORDS:
+            from pcgen.checkpoint import read_checkpoint
+
+            connector = self.trainer._checkpoint_connector  # noqa: SLF001 -- the keywords' meaning is there alone
+            try:
+                found = connector._parse_ckpt_path(  # noqa: SLF001
+                    TrainerFn(subcommand), arguments["ckpt_path"], model_provided=True, model_connected=False
+                )
+            except ValueError as error:
+                _refuse("ckpt_path", error)
+            if found is not None:
+                read_checkpoint(found, resumable=True)
+            arguments["ckpt_path"] = found
+        return arguments
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's name and folder."""
@@ -246,7 +280,7 @@ def train(words: list[str]) -> int:
         named = trust.own_words(words)
         checked = [_config_word(word, before, named, trusts=trusts) for before, word in pairwise(["", *words])]
         with trust.guarded(named, trust=trusts):
-            TrainCLI(words[0], checked)
+            TrainCLI(words[0], checked, trusts=trusts)
     except MisconfigurationException as error:  # a ModelCheckpoint's monitor that nobody logs, for one
         raise ConfigurationError(" ".join(str(error).split())) from error
     return 0

@@ -27,6 +27,7 @@ _MOST_NODES = 50_000  # when every alias is followed
 _DENIED = re.compile(r"[Ii]mporting '(?P<name>[\w.]+)' is not allowed")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _SECTIONS = ("model", "data", "logger", "callbacks", "strategy", "plugins", "profiler", "accelerator")  # name classes
+OF_A_COMMAND = ("ckpt_path", "weights_only")  # which file is read, and how much of it is believed
 _FILE = re.compile(r"\.(?:ya?ml|json)$|/")
 
 
@@ -107,10 +108,13 @@ def check_config(path: Path, *, named: Sequence[str] = (), trust: bool = False) 
         Its sections.
 
     Raises:
-        ConfigurationError: As `read_config`, or if it names a class that is not trusted, with its place and the
-            remedy.
+        ConfigurationError: As `read_config`, if it names a class that is not trusted, with its place and the remedy, or
+            if it says which checkpoint to read.
     """
     content = read_config(path)
+    for key in OF_A_COMMAND:
+        if content.get(key) is not None:  # --print_config writes a null
+            raise ConfigurationError(f"{path}: {key} is not for a config: give --{key} on the command line")
     if not trust:
         allowed = (*TRUSTED, *named)
         for where, name in class_paths(content):

@@ -1,9 +1,11 @@
 """Configs from strangers: nothing that they name is imported unless it is trusted, and nothing in them grows."""
 
+import os
 import sys
 import tracemalloc
 
 import pytest
+import torch
 import yaml
 
 from pcgen.cli import trust
@@ -150,3 +152,39 @@ def test_every_shipped_config_is_trusted(root):
     assert len(found) > 10
     for path in found:
         trust.check_config(path)
+
+
+@pytest.mark.parametrize("key", [{"ckpt_path": "last"}, {"weights_only": False}])
+def test_a_config_does_not_say_which_checkpoint_is_read(tmp_path, monkeypatch, capsys, key):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(GOOD | key))
+    assert main(["fit", "--config", "config.yaml"]) == 2
+    (name,) = key
+    assert f"config.yaml: {name} is not for a config: give --{name} on the command line" in capsys.readouterr().err
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(GOOD | {name: None}))
+    assert trust.check_config(tmp_path / "config.yaml")["data"]
+
+
+class Runs:
+    def __reduce__(self):
+        return os.mkdir, ("ran",)
+
+
+@pytest.mark.parametrize(
+    ("verb", "more", "said"),
+    [
+        ("fit", ["--ckpt_path", "last"], "last.ckpt"),
+        ("test", ["--ckpt_path=last"], "last.ckpt"),
+        ("fit", ["--ckpt_path", "last", "--weights_only", "false"], "--weights_only false lets a checkpoint run code"),
+    ],
+)
+def test_a_checkpoint_behind_a_keyword_runs_nothing(tmp_path, monkeypatch, capsys, verb, more, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs").mkdir()
+    torch.save({"state_dict": Runs()}, tmp_path / "theirs" / "last.ckpt")
+    keeper = {"class_path": "ModelCheckpoint", "init_args": {"dirpath": "theirs", "save_last": True}}
+    config = GOOD | {"trainer": GOOD["trainer"] | {"enable_checkpointing": True, "callbacks": [keeper]}}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main([verb, "--config", "config.yaml", *more]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "ran").exists()
