@@ -33,7 +33,7 @@ from pcgen.io.progress import Report
 from pcgen.io.progress import progress as show
 from pcgen.io.reading import catalog
 from pcgen.io.sharding import Outcome, begun, discard, join_shards, outcome, write_shard
-from pcgen.io.shards import Index, Plan, whole
+from pcgen.io.shards import MOST_SHARDS, Index, Plan, whole
 
 _PART = 64  # clouds in a part of what becomes one file: what a killed run loses at most
 
@@ -121,7 +121,11 @@ def prepare(
     _check(out, num_points, method, jobs, on_error, shard_size)
     mark = fingerprint(source)  # of the source as it is before it is read: a change meanwhile shows
     listing = catalog(source)
-    plan = Plan(num_points, method, seed, mark, __version__, len(listing), shard_size or _PART)
+    size = shard_size or max(_PART, -(-len(listing) // MOST_SHARDS))
+    plan = Plan(num_points, method, seed, mark, __version__, len(listing), size)
+    if plan.num_shards() > MOST_SHARDS:
+        few = f"{plan.num_shards()} shards of {size} clouds are more than {MOST_SHARDS}"
+        raise ConfigurationError(f"{few}; give a shard_size of at least {-(-len(listing) // MOST_SHARDS)}")
     work = _Work(source, listing, plan, jobs, on_error, progress)
     with _terminable():
         told, found = work.into_file(out, overwrite) if shard_size is None else work.into_folder(out, overwrite)

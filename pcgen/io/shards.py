@@ -25,7 +25,9 @@ from pcgen.io.names import join
 INDEX = "shards.json"
 _FORMAT = "pcgen shards 1"
 _SHARD = re.compile(r"shard-\d{5,}-of-\d{5,}\.h5")
-_LARGEST_INDEX = 64 << 20  # bytes: half a million shards
+MOST_SHARDS = 100_000  # of a set: a short index could announce any number, and each is a file to be looked for
+_LARGEST_INDEX = 16 << 20  # bytes: room for the names of so many
+_OTHER_SET = "they are not of one set; copy it again, or prepare it anew with --overwrite"
 _GO_ON = "run the same `pcgen data prepare` again, which goes on where it stopped"
 
 
@@ -56,9 +58,13 @@ class Plan:
         starts = range(0, self.clouds, self.shard_size)
         return [range(i, min(i + self.shard_size, self.clouds)) for i in starts]
 
+    def num_shards(self) -> int:
+        """Count the shards."""
+        return -(-self.clouds // self.shard_size)
+
     def files(self) -> list[str]:
         """Give the names of the shards."""
-        count = len(self.rows())
+        count = self.num_shards()
         return [f"shard-{i:05d}-of-{count:05d}.h5" for i in range(count)]
 
     def attributes(self) -> dict[str, Any]:
@@ -123,14 +129,16 @@ def _parsed(path: Path) -> dict[str, Any]:
 def _index(told: dict[str, Any]) -> Index:
     kinds = {"num_points": int, "method": str, "seed": int, "fingerprint": str, "version": str}
     plan = Plan(**{k: _of_kind(told, k, kind) for k, kind in (kinds | {"clouds": int, "shard_size": int}).items()})
-    if min(plan.num_points, plan.clouds, plan.shard_size) < 1 or plan.clouds > 1000 * _LARGEST_INDEX:
+    if min(plan.num_points, plan.clouds, plan.shard_size) < 1 or plan.num_shards() > MOST_SHARDS:
         raise ValueError(f"{plan.clouds} clouds in shards of {plan.shard_size}")
     if not told.get("finished"):
         return Index(plan)
     shards = told["shards"]
     counts = [_of_kind(shard, "clouds", int) for shard in shards]
-    if -(-plan.clouds // plan.shard_size) != len(shards) or [s["file"] for s in shards] != plan.files():
+    if plan.num_shards() != len(shards) or [s["file"] for s in shards] != plan.files():
         raise ValueError("its shards are not those of its plan")
+    if not all(0 <= k <= len(rows) for k, rows in zip(counts, plan.rows(), strict=True)) or not sum(counts):
+        raise ValueError(f"{sum(counts)} clouds in {len(counts)} shards of up to {plan.shard_size}")
     return Index(plan, counts)
 
 
@@ -157,30 +165,48 @@ def shard_catalog(folder: Path) -> Catalog:
     index = read_index(folder)
     if index is None:
         raise DataError(f"{folder} holds shards without their {INDEX}: copy it too, or prepare the set anew")
+    plan = index.plan
     if index.counts is None:
-        count = sum((folder / f).is_file() for f in index.plan.files())
-        raise DataError(f"{folder} is unfinished, with {count} of {len(index.plan.rows())} shards: {_GO_ON}")
-    some = [(f, k) for f, k in zip(index.plan.files(), index.counts, strict=True) if k]
-    parts = [_part(folder / file, count) for file, count in some]
-    return joined(str(folder), parts)
+        count = len(set(plan.files()) & {p.name for p in folder.iterdir()})
+        raise DataError(f"{folder} is unfinished, with {count} of {plan.num_shards()} shards: {_GO_ON}")
+    shards = zip(plan.files(), plan.rows(), index.counts, strict=True)
+    return joined(str(folder), [_part(folder / file, plan, rows, k) for file, rows, k in shards if k])
 
 
-def _part(path: Path, count: int) -> Catalog:
+def _part(path: Path, plan: Plan, rows: range, count: int) -> Catalog:
     if not path.is_file():
         raise DataError(f"{path} is missing: copy it again, or prepare the set anew with --overwrite")
     part = hdf5_catalog(path)
     if len(part) != count:
-        raise DataError(f"{path} has {len(part)} clouds instead of {count}: it is of another set; prepare it anew")
+        raise DataError(f"{path} has {len(part)} clouds instead of {count}: {_OTHER_SET}")
+    with opened(path) as file:
+        differing = _differing(file, plan, rows)
+    if differing:
+        raise DataError(f"{path} differs from {INDEX} in {', '.join(differing)}: {_OTHER_SET}")
     return part
 
 
+def _differing(file: Any, plan: Plan, rows: range) -> list[str]:
+    """Give what a shard says otherwise of how it was made, or does not say, than a plan."""
+    expected = plan.attributes() | {"first": rows.start, "last": rows.stop - 1}
+    return [k for k, v in expected.items() if k not in file.attrs or not np.array_equal(file.attrs[k], v)]
+
+
 def joined(source: str, parts: list[Catalog]) -> Catalog:
-    """Put the listings of shards one after the other."""
+    """Put the listings of shards of one set one after the other.
+
+    Raises:
+        DataError: If they do not have the same columns, classes, factors and axis.
+    """
     first = parts[0]
+    for part in parts[1:]:
+        different = [k for k, v in _common(part).items() if v != _common(first)[k]]
+        if different:
+            raise DataError(f"{part.source} and {first.source} have different {', '.join(different)}: {_OTHER_SET}")
     every: dict[str, Any] = {}
     for column in ("label", "split", "factors"):
         there = [getattr(p, column) for p in parts]
-        every[column] = None if any(x is None for x in there) else np.concatenate(there)
+        every[column] = None if there[0] is None else np.concatenate(there)
     return replace(
         first,
         source=source,
@@ -191,18 +217,23 @@ def joined(source: str, parts: list[Catalog]) -> Catalog:
     )
 
 
+def _common(part: Catalog) -> dict[str, Any]:
+    """Give what is the same in all shards of a set."""
+    told: dict[str, Any] = {k: getattr(part, k) for k in ("class_names", "factor_names", "up_axis")}
+    told["columns"] = [k for k in ("label", "split", "factors") if getattr(part, k) is not None]
+    return told | {"numbers of factors": None if part.factors is None else part.factors.shape[1:]}
+
+
 # ── making ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def whole(path: Path, plan: Plan, rows: range) -> bool:
     """Say whether a shard is there, whole, and what the plan asks for."""
     with suppress(DataError), opened(path) as file:
-        told = dict(file.attrs)
-        expected = plan.attributes() | {"first": rows.start, "last": rows.stop - 1}
         points, failed = file["points"], len(file["failed"]) if "failed" in file else 0
         K = len(rows) - failed
         return (
-            all(told.get(k) == v for k, v in expected.items())
+            not _differing(file, plan, rows)
             and points.shape == (K, plan.num_points, 3)
             and points.id.get_storage_size() == 12 * K * plan.num_points
             and len(file["name"]) == K

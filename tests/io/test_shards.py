@@ -200,9 +200,77 @@ def test_damaged_sets_say_so(tree, tmp_path):
     damaged(lambda f: (f / "shards.json").write_text("[" * 100_000), r"shards\.json is damaged")
     damaged(rewrite(clouds=10**18), r"shards\.json is damaged")
     damaged(rewrite(shards=[{"file": "../../x.h5", "clouds": 10}]), "not those of its plan")
+    nothing = [{"file": f"shard-{i:05d}-of-00004.h5", "clouds": 0} for i in range(4)]
+    damaged(rewrite(shards=nothing), "0 clouds in 4 shards of up to 3")
+    damaged(rewrite(shards=[{**s, "clouds": 4} for s in nothing]), "16 clouds in 4 shards of up to 3")
     damaged(rewrite(num_points="many"), r"shards\.json is damaged")
     damaged(lambda f: (f / shard).write_bytes((f / shard).read_bytes()[:-9]), "cut short")
     damaged(lambda f: shutil.copy(f / "shard-00003-of-00004.h5", f / shard), "has 1 clouds instead of 3")
+
+
+def test_shards_of_another_set_are_refused(tree, tmp_path):
+    convert(tree, tmp_path / "good", shard_size=3)
+    shard, last = "shard-00001-of-00004.h5", "shard-00002-of-00004.h5"
+    (tree / "chair").rename(tree / "zebra")  # as many clouds, of other classes
+    convert(tree, tmp_path / "other", shard_size=3)
+    convert(tree, tmp_path / "seed", shard_size=3, seed=1)
+
+    def refused(change, message):
+        shutil.copytree(tmp_path / "good", tmp_path / "bad")
+        if isinstance(change, str):
+            shutil.copy(tmp_path / change, tmp_path / "bad" / shard)
+        else:
+            with h5py.File(tmp_path / "bad" / shard, "r+") as file:
+                change(file)
+        with pytest.raises(DataError, match=message):
+            catalog(tmp_path / "bad")
+        shutil.rmtree(tmp_path / "bad")
+
+    def renamed(file):
+        del file["class_names"]
+        file["class_names"] = [b"table", b"zebra"]
+
+    refused(f"other/{shard}", "in fingerprint: they are not")
+    refused(f"seed/{shard}", "in seed, fingerprint: they are not")
+    refused(f"good/{last}", "in first, last: they are not")
+    refused(lambda f: f.attrs.__delitem__("seed"), f"{shard} differs from shards.json in seed")
+    refused(lambda f: f.attrs.__setitem__("last", np.arange(3)), "in last")
+    refused(renamed, "have different class_names: they are not of one set")
+    refused(lambda f: f.__delitem__("split"), "have different columns")
+    refused(lambda f: f.attrs.__setitem__("up_axis", 0), "have different up_axis")
+
+
+def test_shards_with_other_numbers_of_factors_are_refused(tmp_path, rng):
+    np.savez(tmp_path / "raw.npz", points=rng.normal(size=(6, 32, 3)), factors=rng.normal(size=(6, 2)))
+    convert(tmp_path / "raw.npz", tmp_path / "set", shard_size=3)
+    assert catalog(tmp_path / "set").factors.shape == (6, 2)
+    with h5py.File(tmp_path / "set" / "shard-00001-of-00002.h5", "r+") as file:
+        del file["factors"]
+        file["factors"] = np.zeros((3, 4), "f4")
+        if "factor_names" in file:
+            del file["factor_names"]
+    with pytest.raises(DataError, match=r"have different .*numbers of factors"):
+        catalog(tmp_path / "set")
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_short_index_costs_nothing(tree, tmp_path, monkeypatch, finished):
+    convert(tree, tmp_path / "set", shard_size=3)
+    path = tmp_path / "set" / "shards.json"
+    told = json.loads(path.read_text()) | {"finished": finished, "shard_size": 1}
+    path.write_text(json.dumps(told | {"clouds": 3_000_000}))
+    with pytest.raises(DataError, match=r"damaged .3000000 clouds in shards of 1"):
+        catalog(tmp_path / "set")
+    path.write_text(json.dumps(told | {"clouds": 100_000}))
+    stat, asked = os.stat, []
+    monkeypatch.setattr(os, "stat", lambda *a, **k: asked.append(a) or stat(*a, **k))
+    with pytest.raises(DataError, match="not those of its plan" if finished else "with 0 of 100000 shards"):
+        catalog(tmp_path / "set")
+    assert len(asked) < 100
+    monkeypatch.setattr("pcgen.io.preparing.MOST_SHARDS", 3)
+    with pytest.raises(ConfigurationError, match=r"10 shards of 1 clouds .* a shard_size of at least 4"):
+        convert(tree, tmp_path / "new", shard_size=1)
+    convert(tree, tmp_path / "one.h5")
 
 
 def test_a_damaged_shard_of_an_unfinished_set_is_made_anew(tree, tmp_path, killed):
