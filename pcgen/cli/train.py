@@ -1,5 +1,6 @@
 """`pcgen fit | validate | test | predict`: the Lightning CLI over the zoo, with a folder of its own for every run."""
 
+import re
 import signal
 import warnings
 from importlib import resources
@@ -26,10 +27,20 @@ from pcgen.base import DataModule, GenerativeModel
 from pcgen.callbacks.preemption import Preempted
 from pcgen.cli import common, dashboards, folders, runs, trust
 from pcgen.cli.config_errors import explain
-from pcgen.errors import CheckpointError, ConfigurationError, PcgenError
+from pcgen.errors import CheckpointError, ConfigurationError, DivergenceError, PcgenError
 
-VERB_ARGUMENTS = (*trust.OF_A_COMMAND, "verbose", "return_predictions")  # of single verbs, not of an experiment
+VERB_ARGUMENTS = (
+    *trust.OF_A_COMMAND,
+    "verbose",
+    "return_predictions",
+    "folder",
+)  # of single verbs, not of an experiment
 KEYWORDS = ("last", "best", "hpc")  # in the place of a checkpoint's path
+
+# What torch's backends say where a process that they wait for is gone.
+_LOST = re.compile(
+    r"Connection (closed|reset) by peer|Connection refused|NCCL.*(remote|abort)|gloo.*closed", re.IGNORECASE
+)
 
 
 class Parser(LightningArgumentParser):
@@ -111,6 +122,8 @@ class TrainCLI(LightningCLI):
             "--name", type=str | None, default=None, help="Name of the run: its folder is runs/<name>/<time>."
         )
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs.")
+        if self.verb != "fit":
+            return
         parser.add_argument(
             "--folder",
             type=str | None,
@@ -135,6 +148,8 @@ class TrainCLI(LightningCLI):
             trainer.logger = dashboards.loggers(trainer.logger, self.folder, name=name, verb=self.verb, tags=tags)
             if self.verb == "fit":
                 trainer.callbacks = dashboards.callbacks(trainer.callbacks)
+        if self.verb == "fit" and trainer.callbacks:
+            folders.check_keepers(self.run, trainer.callbacks)
         trainer.callbacks = runs.callbacks(
             trainer.callbacks, self.folder, enabled=trainer.enable_checkpointing, fits=self.verb == "fit"
         )
@@ -147,9 +162,10 @@ class TrainCLI(LightningCLI):
         """
         parser = self._parser(self.verb)
         folders.check_same(self.folder, yaml.safe_load(parser.dump(self.experiment, skip_none=False)))
-        config.ckpt_path = str(self.run.checkpoint)
+        asked, config.ckpt_path = config.ckpt_path, str(self.run.checkpoint)
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # it is its own
-        common.say(f"going on from {common.shown(config.ckpt_path)}")
+        instead = f", not from {common.shown(asked)}" if asked and asked != config.ckpt_path else ""
+        common.say(f"going on from {common.shown(config.ckpt_path)}{instead}")
 
     def instantiate_classes(self) -> None:
         """Build everything; what a class says of its arguments stands alone, without the parser's frame.
@@ -197,9 +213,9 @@ class TrainCLI(LightningCLI):
             with folders.occupied(self.folder):
                 self.trainer.fit(**arguments)
         except BaseException as error:
-            if isinstance(error, PcgenError) and self.trainer.global_step == 0:
-                if self.run.fresh:
-                    runs.discard(self.folder)  # the input was at fault: nothing has been trained
+            at_fault = isinstance(error, PcgenError) and not isinstance(error, DivergenceError | CheckpointError)
+            if at_fault and self.trainer.global_step == 0:
+                runs.discard(self.run)  # nothing has been trained
             elif self.folder.exists():
                 runs.announce(self.trainer, self.folder, trained=True, finished=False)
             if isinstance(error, SIGTERMException):
@@ -208,6 +224,10 @@ class TrainCLI(LightningCLI):
                 raise KeyboardInterrupt from None
             if isinstance(error, SystemExit) and error.code == 1:  # Lightning's answer to Ctrl-C
                 raise KeyboardInterrupt from None
+            if self.trainer.world_size > 1 and _LOST.search(str(error)):
+                raise PcgenError(
+                    f"another process of this training has ended: its message says why ({error})"
+                ) from error
             raise
 
     def after_fit(self) -> None:
@@ -236,7 +256,6 @@ def _experiment(config: Namespace) -> Namespace:
     for key in VERB_ARGUMENTS:
         if key in copy:
             del copy[key]
-    copy.folder = None
     return copy
 
 

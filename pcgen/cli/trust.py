@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import yaml
@@ -24,7 +25,9 @@ TRUST = "--trust"
 _LARGEST = 1 << 18  # bytes; the longest config of this house has 2500
 _DEEPEST = 50
 _MOST_NODES = 50_000  # when every alias is followed
-_DENIED = re.compile(r"[Ii]mporting '(?P<name>[\w.]+)' is not allowed")
+_DENIED = re.compile(r"[Ii]mporting '(?P<name>[\w.]+)' is not allowed(?P<call>: it is no class)?")
+_CLASS = re.compile(r"(?:[A-Za-z_]\w*\.)+_?[A-Z]\w*")  # in a module: `my.Net`, as classes are written
+_WORDS = re.compile(r"(?:path|root|folder|dir|file|filename|cache|name|url|version|project|monitor|key|token)$")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _SECTIONS = ("model", "data", "logger", "callbacks", "strategy", "plugins", "profiler", "accelerator")  # name classes
 OF_A_COMMAND = ("ckpt_path", "weights_only")  # which file is read, and how much of it is believed
@@ -146,14 +149,37 @@ def own_words(words: Sequence[str]) -> list[str]:
     """Give the packages of the classes that a command line names: they are the user's own words.
 
     Args:
-        words: Of the command line. Values that are files are none of it, and configs least of all.
+        words: Of the command line. Those of options that take a class count: `--model my.Net`, and class paths inside
+            `--trainer.callbacks+={class_path: my.Callback}`. Names, folders and files are none of it.
     """
     found: set[str] = set()
     for before, word in pairwise(["", *words]):
         flag, _, value = word.partition("=") if word.startswith("-") else (before, "", word)
-        if flag not in {"--config", "-c"} and "/" not in value and not Path(value[:255]).exists():
-            found |= {name.partition(".")[0] for name in _DOTTED.findall(value)}
+        names = [name for name in _classes_of(flag, value) if not _is_under(name, TRUSTED)]
+        found |= {name.partition(".")[0] for name in names}
     return sorted(found - {"jsonargparse"})
+
+
+def _classes_of(flag: str, value: str) -> list[str]:
+    """Give the dotted names of classes that an option's value holds."""
+    parts = flag.removeprefix("--").rstrip("+").split(".")
+    section = parts[1] if parts[0] == "trainer" and len(parts) > 1 else parts[0]
+    if not flag.startswith("--") or section not in _SECTIONS or _WORDS.search(parts[-1]):
+        return []
+    if _CLASS.fullmatch(value) and not Path(value).exists():
+        return [value]
+    try:
+        content = yaml.load(value[:_LARGEST], Loader=_loader()) if value[:1] in "{[" else None  # noqa: S506 -- a safe one
+    except (yaml.YAMLError, ValueError):
+        return []
+    return [name for _, name in class_paths({section: content}) if _CLASS.fullmatch(name)]
+
+
+def _no_class(name: str) -> str:
+    return (
+        f"{name!r} is no class, and calling it would run code that a config chooses; name a class, or pass {TRUST} if "
+        "you know where the config comes from"
+    )
 
 
 def _outside(name: str) -> str:
@@ -169,25 +195,38 @@ def _is_under(name: str, packages: Sequence[str]) -> bool:
 
 @contextmanager
 def guarded(named: Sequence[str], *, trust: bool) -> Iterator[None]:
-    """Let jsonargparse import nothing else meanwhile, wherever a value of that kind stands.
+    """Let jsonargparse import nothing else meanwhile, wherever a value of that kind stands, and take classes alone.
+
+    It takes a function for a class if what it returns fits, and calls it with the config's arguments.
 
     Args:
         named: Packages that are trusted, too: those of `own_words`.
         trust: Change nothing.
     """
-    from jsonargparse import _common, set_parsing_settings  # the settings are global, and there is no public way back
+    from jsonargparse import _common, _util, set_parsing_settings  # these are global, and there is no public way back
 
-    settings = _common.parsing_settings
+    settings, paths_of = _common.parsing_settings, _util.canonical_import_paths
     before = dict(settings)
+
+    def of_classes(found: Any) -> set[str]:
+        paths: set[str] = paths_of(found)
+        ours = [path for path in paths if _is_under(path, TRUSTED)]  # what is neither ours nor named is refused below
+        if ours and not isinstance(found, type | ModuleType):
+            raise _common.ImportDenied(f"Importing '{min(ours)}' is not allowed: it is no class")
+        return paths
+
     try:
         if not trust:
             set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*TRUSTED, *named])
+            _util.canonical_import_paths = of_classes
         yield
     except ConfigurationError as error:
         if (denied := _DENIED.search(str(error))) is None:
             raise
         where = re.split(r" is |: ", str(error), maxsplit=1)[0]
-        raise ConfigurationError(f"{where}: {_outside(denied['name'])}") from error
+        why = _no_class if denied["call"] else _outside
+        raise ConfigurationError(f"{where}: {why(denied['name'])}") from error
     finally:
+        _util.canonical_import_paths = paths_of
         settings.clear()
         settings.update(before)

@@ -188,3 +188,45 @@ def test_a_checkpoint_behind_a_keyword_runs_nothing(tmp_path, monkeypatch, capsy
     assert main([verb, "--config", "config.yaml", *more]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "ran").exists()
+
+
+FUNCTION = {"class_path": "pcgen.load", "init_args": {"path": "evil.ckpt", "trust": True}}
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("model",), FUNCTION),
+        (("data",), {"class_path": "pcgen.recipe.build_data", "init_args": {"recipe": {}, "trust": True}}),
+        (("model", "init_args", "encoder"), {"class_path": "pcgen.recipe.build", "init_args": {"recipe": {}}}),
+        (("model", "init_args", "optimizer"), "pcgen.checkpoint.load"),
+        (("trainer", "callbacks"), [{"class_path": "pcgen.recipe.build", "init_args": {"recipe": {}, "trust": True}}]),
+        (
+            ("trainer", "callbacks"),
+            [{"class_path": "LambdaCallback", "init_args": {"on_fit_start": "pcgen.checkpoint.load"}}],
+        ),
+    ],
+    ids=range(6),
+)
+def test_no_function_is_called_in_the_place_of_a_class(tmp_path, monkeypatch, capsys, where, value):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(put(where, value)))
+    assert main(["fit", "--config", "config.yaml"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "is no class, and calling it would run code that a config chooses" in error
+
+
+def test_words_that_are_no_classes_trust_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.Net").touch()
+    words = "fit --name os.V2 --folder subprocess.Run1 --runs=os.Runs --data.init_args.path os.H5 --model there.Net "
+    words += "--model.weights=os.v2 --trainer.max_epochs os.Three os.Four --trainer.logger.init_args.name=os.Name "
+    words += "--model.optimizer torch.optim.Adam --config os.Config --data.init_args.root=os.Root"
+    assert trust.own_words(words.split()) == []
+    inside = ["--data={class_path: Shapes, init_args: {path: os.Path, augment: [{class_path: my.Turn}]}}"]
+    assert trust.own_words(inside) == ["my"]
+    assert trust.own_words(["--model.encoder.init_args.head", "your.nets.Head", "--trainer.logger=their.Logger"]) == [
+        "their",
+        "your",
+    ]
