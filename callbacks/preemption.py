@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.utilities import rank_zero_info, rank_zero_warn
 
 from pcgen.callbacks._logging import run_folder
@@ -65,6 +65,13 @@ class Preemption(Callback):
         self.every_n_steps = every_n_steps
         self._received = 0  # number of the signal
         self._former: dict[int, Any] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002 -- Lightning's
+        """Take a place behind all that changes the model after a step, before the callbacks that save."""
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
+        others = [c for c in callbacks if c is not self]
+        acting = [c for c in others if not isinstance(c, Checkpoint)]
+        trainer.callbacks = [*acting, self, *[c for c in others if isinstance(c, Checkpoint)]]  # type: ignore[attr-defined]
 
     # ── hearing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -141,7 +148,11 @@ def requeue() -> None:
     if scontrol is None or not re.fullmatch(r"\d+(_\d+)?", job):
         rank_zero_warn(f"job {job} is not requeued: there is no scontrol here")
         return
-    done = subprocess.run([scontrol, "requeue", job], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 -- its words are checked
+    try:
+        done = subprocess.run([scontrol, "requeue", job], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 -- its words are checked
+    except (OSError, subprocess.TimeoutExpired) as error:
+        rank_zero_warn(f"job {job} is not requeued: {error}")
+        return
     if done.returncode:
         rank_zero_warn(f"job {job} is not requeued: {done.stderr.strip() or f'scontrol ended with {done.returncode}'}")
     else:

@@ -3,17 +3,18 @@
 import contextlib
 import os
 import uuid
+import warnings
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-import yaml
 from jsonargparse import Namespace
 from pytorch_lightning.plugins.environments import SLURMEnvironment  # type: ignore[attr-defined]  # without __all__
 
-from pcgen.checkpoint import newest_whole
-from pcgen.errors import ConfigurationError
+from pcgen.checkpoint import find_checkpoint
+from pcgen.cli.trust import read_config
+from pcgen.errors import CheckpointError, ConfigurationError
 from pcgen.io.files import remove_leftovers
 
 RUN_FOLDER = "PCGEN_RUN_FOLDER"  # handed down to the processes that Lightning launches for the other ranks
@@ -24,11 +25,16 @@ FREE = {
     "trainer": {
         "accelerator", "strategy", "devices", "num_nodes", "plugins", "logger", "callbacks", "max_epochs", "max_steps",
         "max_time", "min_epochs", "min_steps", "log_every_n_steps", "enable_checkpointing", "enable_progress_bar",
-        "enable_model_summary", "profiler", "default_root_dir", "limit_val_batches", "limit_test_batches",
-        "limit_predict_batches", "check_val_every_n_epoch", "val_check_interval", "num_sanity_val_steps",
+        "enable_model_summary", "profiler", "default_root_dir", "limit_test_batches", "limit_predict_batches",
+        "num_sanity_val_steps",
     },
     "data": {"num_workers"},
 }  # fmt: skip
+_WATCHING = (
+    "pcgen.callbacks.",
+    "pytorch_lightning.callbacks.ModelCheckpoint",
+    "pytorch_lightning.callbacks.EarlyStopping",
+)
 
 
 class RunFolder(NamedTuple):
@@ -37,11 +43,13 @@ class RunFolder(NamedTuple):
     Attributes:
         path: The folder.
         fresh: It was not there before, so it may be removed if the run never begins.
+        named: The user gave it.
         checkpoint: To go on from, if a run is there that has one.
     """
 
     path: Path
     fresh: bool
+    named: bool
     checkpoint: Path | None = None
 
 
@@ -53,12 +61,45 @@ def find_folder(config: Namespace, verb: str) -> RunFolder:
     Raises:
         ConfigurationError: If the processes have no means to agree on one.
     """
-    path = _named(config, verb) or _handed_down() or _of_job(config, verb) or _of_torchrun(config, verb)
-    path = _new(config, verb) if path is None else path
+    named = _named(config) if verb == "fit" else None
+    path = named or _handed_down() or _of_job(config, verb) or _of_torchrun(config, verb) or _new(config, verb)
     os.environ[RUN_FOLDER] = str(path)
-    kept = path / CHECKPOINTS
-    checkpoint = newest_whole(kept) if verb == "fit" and kept.is_dir() else None
-    return RunFolder(path, not path.exists(), checkpoint)
+    checkpoint = _to_go_on_from(path / CHECKPOINTS) if verb == "fit" else None
+    return RunFolder(path, not path.exists(), named is not None, checkpoint)
+
+
+def _to_go_on_from(folder: Path) -> Path | None:
+    """Give the newest whole checkpoint, None where there is none at all.
+
+    Raises:
+        CheckpointError: If there are some and none is whole: beginning anew would write over them.
+    """
+    if not any(folder.glob("[!.]*.ckpt")):
+        return None
+    try:
+        return find_checkpoint(folder)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}: move them away to begin anew in this folder") from error
+
+
+def check_keepers(folder: RunFolder, callbacks: list[Namespace]) -> None:
+    """Say of checkpoints that are kept outside the run's folder that a training does not go on from them.
+
+    Raises:
+        ConfigurationError: If the folder was named so that it does.
+    """
+    for callback in callbacks:
+        place = (
+            callback.get("init_args", {}).get("dirpath") if callback.class_path.endswith("ModelCheckpoint") else None
+        )
+        if place is None or Path(place).absolute().is_relative_to(folder.path.absolute()):
+            continue
+        text = (
+            f"ModelCheckpoint's dirpath {place} lies outside the run's folder {folder.path}, in which a training looks"
+        )
+        if folder.named:
+            raise ConfigurationError(f"{text} for what to go on from: leave dirpath out")
+        warnings.warn(f"{text} for what to go on from", stacklevel=2)
 
 
 def experiment_name(config: Namespace) -> str:
@@ -66,13 +107,13 @@ def experiment_name(config: Namespace) -> str:
     return config.name or "-".join(config[part].class_path.rpartition(".")[2].lower() for part in ("model", "data"))
 
 
-def _named(config: Namespace, verb: str) -> Path | None:
+def _named(config: Namespace) -> Path | None:
     if config.folder is None:
         return None
     path = Path(config.folder)
     if path.exists() and not path.is_dir():
         raise ConfigurationError(f"--folder {path} is a file; name a folder for the run")
-    return path if verb == "fit" else path / _time(verb)
+    return path
 
 
 def _handed_down() -> Path | None:
@@ -174,10 +215,8 @@ def check_same(folder: Path, experiment: dict[str, Any]) -> None:
     file = folder / CONFIG
     if not file.is_file():
         return
-    try:
-        before = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{file} is damaged, so it cannot be told whether the run is the same one") from error
+    before = read_config(file)
+    _leave_out_watching(before), _leave_out_watching(experiment)
     changed = [line for part in ("seed_everything", "model", "data", "trainer") for line in _changes(
         before.get(part), experiment.get(part), part)]  # fmt: skip
     if changed:
@@ -186,6 +225,16 @@ def check_same(folder: Path, experiment: dict[str, Any]) -> None:
             f"the run in {folder} was begun with {changed[0]}{more}: go on with its own settings, "
             f"--config {file}, or name another --folder"
         )
+
+
+def _leave_out_watching(experiment: dict[str, Any]) -> None:
+    """Leave the callbacks that may change what is learned, such as averages of weights, under a name of their own."""
+    callbacks = experiment.get("trainer", {}).get("callbacks") or []
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    acting = [
+        c for c in callbacks if not str(c.get("class_path")).startswith(_WATCHING) and "Bar" not in c["class_path"]
+    ]
+    experiment.get("trainer", {})["callbacks besides pcgen's"] = acting
 
 
 def _changes(before: Any, now: Any, where: str) -> Iterator[str]:

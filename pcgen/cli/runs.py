@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from pcgen.base import GenerativeModel
 from pcgen.callbacks._logging import run_folder as written_to
 from pcgen.cli.common import shown
-from pcgen.cli.folders import CHECKPOINTS, CONFIG
+from pcgen.cli.folders import CHECKPOINTS, CONFIG, RunFolder
 from pcgen.io.files import atomic
 
 _PATHS = {
@@ -88,12 +88,15 @@ def callbacks(configured: Any, folder: Path, *, enabled: bool | None, fits: bool
 
 
 @rank_zero_only
-def discard(folder: Path) -> None:
-    """Remove the folder of a run that never began; `run_folder` made sure that it was new."""
-    shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(OSError):  # other runs of this name stay
-        folder.parent.rmdir()
-        folder.parent.parent.rmdir()
+def discard(run: RunFolder) -> None:
+    """Remove the folder of a run that never began, unless it was there before."""
+    if not run.fresh:
+        return
+    shutil.rmtree(run.path, ignore_errors=True)
+    if not run.named:
+        with contextlib.suppress(OSError):  # other runs of this name stay
+            run.path.parent.rmdir()
+            run.path.parent.parent.rmdir()
 
 
 def kept_checkpoint(trainer: Trainer) -> Path | None:
@@ -103,17 +106,23 @@ def kept_checkpoint(trainer: Trainer) -> Path | None:
     return next((Path(path) for path in found if path and Path(path).is_file()), None)
 
 
+def _pictures(trainer: Trainer, folder: Path) -> Path:
+    """Give the folder of the pictures; `trainer.log_dir` would ask all processes, of which some may have ended."""
+    logger = trainer.loggers[0] if trainer.loggers else None
+    return Path(getattr(logger, "log_dir", None) or getattr(logger, "save_dir", None) or folder) / "figures"
+
+
 def announce(trainer: Trainer, folder: Path, *, trained: bool = False, finished: bool = True, **more: Path) -> None:
     """Say where everything is and what to do next.
 
     Args:
-        trainer: Has run. Call it on every rank: they agree on where the pictures are.
+        trainer: Has run, or has failed: nothing is asked of other processes, which may be gone.
         folder: Of the run.
         trained: Speak of the checkpoint.
         finished: If not, the next thing is to go on with the training.
         more: What else was written.
     """
-    _say_where(trainer, {"run": folder, "pictures": written_to(trainer) / "figures", **more}, trained, finished)
+    _say_where(trainer, {"run": folder, "pictures": _pictures(trainer, folder), **more}, trained, finished)
 
 
 @rank_zero_only

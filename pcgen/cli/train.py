@@ -90,7 +90,7 @@ class TrainCLI(LightningCLI):
         if not self.trusts:
             if config.get("weights_only") is False:
                 raise ConfigurationError(
-                    f"--weights_only false lets a checkpoint run code; pass {trust.TRUST} too if you know where it is from"
+                    f"--weights_only false lets a checkpoint run code; pass {trust.TRUST}, too, if you know its origin"
                 )
             config.weights_only = True
         if config.get("ckpt_path") and config.ckpt_path not in KEYWORDS:

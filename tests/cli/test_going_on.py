@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import math
 import os
 import re
 import signal
@@ -86,7 +87,7 @@ def whole(cli, stepping, tmp_path):
 
 def test_the_same_command_finishes_what_was_killed(cli, stepping, stop_at, whole, tmp_path):
     with pytest.raises(RuntimeError, match="power"):
-        cli("fit", "--config", stop_at(4), "--folder", "run")
+        cli("fit", "--config", stop_at(4), "--trust", "--folder", "run")
     (tmp_path / "run" / "checkpoints" / ".last.ckpt.77.part.ckpt").write_bytes(b"half")
     result = cli("fit", "--config", stepping, "--folder", "run")
     assert result.status == 0
@@ -98,7 +99,7 @@ def test_the_same_command_finishes_what_was_killed(cli, stepping, stop_at, whole
 
 def test_a_torn_checkpoint_is_passed_over(cli, stepping, stop_at, whole, tmp_path):
     with pytest.raises(RuntimeError, match="power"):
-        cli("fit", "--config", stop_at(6), "--folder", "run")
+        cli("fit", "--config", stop_at(6), "--trust", "--folder", "run")
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     other = next(p for p in last.parent.glob("*.ckpt") if p != last)
     assert checkpoint(last.parents[1])["global_step"] == 4
@@ -112,7 +113,7 @@ def test_a_torn_checkpoint_is_passed_over(cli, stepping, stop_at, whole, tmp_pat
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_ends_after_the_step_with_a_checkpoint(cli, stepping, stop_at, whole, tmp_path, number):
     handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
-    words = ("fit", "--config", stop_at(3, int(number)), "--folder", "run")
+    words = ("fit", "--config", stop_at(3, int(number)), "--trust", "--folder", "run")
     if number == signal.SIGINT:
         result = cli(*words)
         assert result.status == 130
@@ -138,7 +139,7 @@ def test_no_checkpoints_means_none_after_a_signal_either(cli, stop_at, tmp_path)
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         with pytest.raises(SystemExit):
-            cli("fit", "--config", tmp_path / "none.yaml", "--folder", "run")
+            cli("fit", "--config", tmp_path / "none.yaml", "--trust", "--folder", "run")
     finally:
         signal.signal(signal.SIGTERM, before)
     assert not list(tmp_path.rglob("*.ckpt"))
@@ -215,6 +216,103 @@ def test_a_file_is_no_folder(cli, stepping):
     assert "is a file; name a folder" in cli("fit", "--config", stepping, "--folder", stepping).error
 
 
+def test_a_folder_with_nothing_but_torn_checkpoints_is_not_begun_anew(cli, stepping, whole):
+    for file in (whole / "checkpoints").iterdir():
+        file.write_bytes(file.read_bytes()[:-1000])
+    before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
+    said = cli("fit", "--config", stepping, "--folder", "whole").err.splitlines()[-1]
+    assert "no whole checkpoint (" in said
+    assert said.endswith("move them away to begin anew in this folder")
+    assert before == {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
+
+
+def test_checkpoints_outside_the_folder_would_not_be_found_again(cli, stepping, tmp_path):
+    config = yaml.safe_load(stepping.read_text())
+    config["trainer"]["callbacks"][0]["init_args"]["dirpath"] = "elsewhere"
+    stepping.write_text(yaml.safe_dump(config))
+    error = cli("fit", "--config", stepping, "--folder", "run").error
+    assert error.startswith("ModelCheckpoint's dirpath elsewhere lies outside the run's folder run")
+    assert error.endswith("leave dirpath out")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_callback_that_changes_weights_makes_another_experiment(cli, stepping, whole):
+    config = yaml.safe_load(stepping.read_text())
+    config["trainer"]["callbacks"].append({"class_path": "Samples"})  # watches, and may come and go
+    config["trainer"]["callbacks"].append({"class_path": "StochasticWeightAveraging", "init_args": {"swa_lrs": 0.1}})
+    stepping.write_text(yaml.safe_dump(config))
+    said = cli("fit", "--config", stepping, "--folder", "whole").err.splitlines()[-1]
+    assert "trainer.callbacks besides pcgen's []" in said
+    assert "StochasticWeightAveraging" in said
+    assert "Samples" not in said
+
+
+def test_another_checkpoint_to_begin_with_counts_only_for_the_beginning(cli, stepping, whole, tmp_path):
+    words = ["--folder", "other", "--ckpt_path", whole / "checkpoints" / "last.ckpt", "--trainer.max_epochs"]
+    assert cli("fit", "--config", stepping, *words, 3).status == 0
+    result = cli("fit", "--config", stepping, *words, 4)
+    assert "going on from other/checkpoints/" in result.err
+    assert "not from whole/checkpoints/last.ckpt" in result.err
+    assert checkpoint(tmp_path / "other")["global_step"] == 12
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_the_other_verbs_have_no_folder_to_go_on_in(cli, stepping, whole, verb):
+    assert "--folder" in cli(verb, "--config", stepping, "--folder", "whole").error
+
+
+def test_what_a_training_of_nan_has_reported_stays(cli, stepping, tmp_path, monkeypatch):
+    from pcgen.models import VAE
+
+    monkeypatch.setattr(VAE, "training_step", lambda self, batch, _: sum(p.sum() for p in self.parameters()) * math.nan)
+    said = cli("fit", "--config", stepping, "--folder", "run").err.splitlines()[-1]
+    assert said.startswith("pcgen: error: ")
+    assert "step 0" in said
+    assert (tmp_path / "run" / "faults" / "step_000000.json").is_file()
+
+
+FAILING = """
+import errno, os, sys, resource, signal
+sys.path.insert(0, {here!r})
+import test_going_on
+sys.modules["at"] = test_going_on
+from pcgen.errors import DataError
+from pcgen.cli.main import main
+first = os.environ.get("LOCAL_RANK", "0") == "0"
+how = sys.argv[1]
+if how == "full" and first:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+if how == "rank one" and not first:
+    from pcgen.models import VAE
+    def step(self, batch, batch_idx):
+        raise DataError("the file on node 1 is damaged")
+    VAE.training_step = step
+sys.exit(main(["fit", "--config", "tiny.yaml", "--folder", "run", "--trainer.devices", "2", "--trainer.strategy",
+               "ddp", "--trainer.enable_progress_bar", "false"]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        ("full", r"pcgen: error: the checkpoint .* cannot be written: file too large"),
+        ("rank one", r"pcgen: error: the file on node 1 is damaged"),
+    ],
+)
+def test_an_error_of_one_process_is_told_and_ends_all(stepping, tmp_path, how, expected):
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING.format(here=os.path.dirname(__file__)))  # noqa: PTH120 -- a word of a program
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM", "PCGEN_RUN"))}
+    done = subprocess.run(
+        [sys.executable, str(script), how], cwd=tmp_path, env=environment, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert re.search(expected, done.stderr)
+    assert "Traceback" not in done.stderr
+
+
 # ── clusters ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -236,7 +334,7 @@ def slurm(monkeypatch, tmp_path):
 
 def test_a_slurm_job_is_requeued_and_goes_on_in_its_own_folder(cli, stepping, stop_at, whole, slurm, tmp_path):
     with pytest.raises(SystemExit):
-        cli("fit", "--config", stop_at(3, int(signal.SIGUSR1)))
+        cli("fit", "--config", stop_at(3, int(signal.SIGUSR1)), "--trust")
     assert slurm.read_text() == "requeue 4711\n"
     (run,) = (tmp_path / "runs" / "tiny").iterdir()
     assert run.name == "job_4711"
@@ -249,7 +347,7 @@ def test_a_slurm_job_is_requeued_and_goes_on_in_its_own_folder(cli, stepping, st
 
 def test_a_slurm_job_that_is_cancelled_is_not_requeued(cli, stop_at, slurm):
     with pytest.raises(SystemExit):
-        cli("fit", "--config", stop_at(3, int(signal.SIGTERM)))
+        cli("fit", "--config", stop_at(3, int(signal.SIGTERM)), "--trust")
     assert not slurm.exists()
 
 
@@ -284,7 +382,7 @@ def test_torchrun_gives_both_processes_one_folder_and_a_restart_goes_on(stepping
         "sys.modules['at'] = test_going_on\n"
         "from pcgen.cli.main import main\n"
         "config = ['stopping.yaml', 'tiny.yaml'][os.environ['TORCHELASTIC_RESTART_COUNT'] != '0']\n"
-        "words = ['fit', '--config', config, '--trainer.devices', '2', '--trainer.strategy', 'ddp']\n"
+        "words = ['fit', '--config', config, '--trust', '--trainer.devices', '2', '--trainer.strategy', 'ddp']\n"
         "sys.exit(main([*words, '--trainer.enable_progress_bar', 'false', '--data.train_size', '48']))\n"
     )
     stop_at(4)
