@@ -12,7 +12,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -28,6 +28,7 @@ from pcgen.io.files import remove_leftovers
 from pcgen.io.freshness import fingerprint, is_stale
 from pcgen.io.hdf5 import HDF5_SUFFIXES
 from pcgen.io.listing import Catalog
+from pcgen.io.locks import alone
 from pcgen.io.mesh import Method
 from pcgen.io.progress import Report
 from pcgen.io.progress import progress as show
@@ -184,7 +185,8 @@ class _Work:
         plan = self.plan
         if out.is_dir() or is_stale(out, self.source, num_points=plan.num_points, method=plan.method, seed=plan.seed):
             raise DataError(f"{out} is already there; pass overwrite=True (--overwrite) to replace it")
-        shutil.rmtree(parts, ignore_errors=True)  # of a run that ended between the file's appearing and this
+        with suppress(DataError), alone(parts):  # another run may be making the file anew
+            shutil.rmtree(parts, ignore_errors=True)  # of a run that ended between the file's appearing and this
         return outcome([out], [range(plan.clouds)]), len(self.listing)
 
     def _fill(self, folder: Path) -> int:

@@ -14,8 +14,9 @@ from pcgen.io.converting import Result
 from pcgen.io.files import atomic, remove_leftovers
 from pcgen.io.hdf5 import opened
 from pcgen.io.listing import Catalog
+from pcgen.io.locks import alone
 from pcgen.io.names import take
-from pcgen.io.shards import INDEX, Index, Plan, alone, ours, read_index
+from pcgen.io.shards import INDEX, Index, Plan, ours, read_index
 from pcgen.io.table import SPLIT_CODES
 from pcgen.io.writing import put, texts
 
@@ -65,16 +66,12 @@ def begun(folder: Path, plan: Plan, *, overwrite: bool) -> Iterator[Index]:
     """
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is already there and no folder; give another name or remove it")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{folder} cannot be made: {error.strerror or error}") from error
-    with alone(folder):
+    with alone(folder, make=True) as is_ours:
         remove_leftovers(folder)
         try:
             yield _start(folder, plan, overwrite=overwrite)
         finally:
-            if not any(folder.glob("shard-*")):
+            if is_ours() and not any(folder.glob("shard-*")):
                 discard(folder)
 
 
@@ -88,9 +85,12 @@ def _start(folder: Path, plan: Plan, *, overwrite: bool) -> Index:
         return index
     if not overwrite:
         _check_free(folder, index, plan)
-    index = Index(plan)
-    index.write(folder)  # first: from here on the folder is unfinished
+    # first, from here on the folder is no set; and no shard may be there when a new index asks for its like, since one
+    # of the same plan would pass for a new one
+    (folder / INDEX).unlink(missing_ok=True)
     _forget(folder, [])
+    index = Index(plan)
+    index.write(folder)
     return index
 
 

@@ -5,10 +5,8 @@ made; it says last of all that the set is whole, so a folder without that word i
 """
 
 import json
-import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -244,32 +242,3 @@ def whole(path: Path, plan: Plan, rows: range) -> bool:
 def ours(path: Path) -> bool:
     """Say whether a file in a folder of shards is one of its own."""
     return path.name == INDEX or _SHARD.fullmatch(path.name) is not None
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Let no other process prepare the same folder meanwhile.
-
-    Raises:
-        DataError: If one does.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        _lock(descriptor, folder, fcntl)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, folder: Path, fcntl: Any) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise DataError(f"{folder} is being prepared by another process; wait for it, or end it") from error
-    except OSError:  # a file system without locks
-        return

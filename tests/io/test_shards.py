@@ -3,6 +3,9 @@
 import json
 import os
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -174,6 +177,114 @@ def test_one_process_at_a_time(tree, tmp_path):
         convert(tree, folder, shard_size=3)
     os.close(descriptor)
     assert convert(tree, folder, shard_size=3).converted == 10
+
+
+def test_a_folder_that_another_process_removes_is_made_again(tree, tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+    folder, opened, locked = tmp_path / "set", os.open, fcntl.flock
+    left = {"open": 2, "flock": 2}
+
+    def remove(when):
+        left[when] -= 1
+        if left[when] >= 0:
+            folder.rmdir()
+
+    def remove_and_open(path, *arguments, **named):
+        if path == folder and arguments == (os.O_RDONLY,):
+            remove("open")
+        return opened(path, *arguments, **named)
+
+    def lock_and_remove(*arguments):
+        locked(*arguments)
+        remove("flock")
+
+    monkeypatch.setattr(os, "open", remove_and_open)
+    monkeypatch.setattr(fcntl, "flock", lock_and_remove)
+    assert convert(tree, folder, shard_size=3).converted == 10
+    assert left["flock"] < 0
+    shutil.rmtree(folder)
+    left["open"] = 1000
+    with pytest.raises(DataError, match="set is made and removed by other processes"):
+        convert(tree, folder, shard_size=3)
+
+
+def test_a_run_leaves_the_folder_that_took_the_place_of_its_own(tree, tmp_path, monkeypatch):
+    """A run has made its file and removed its parts; before it ends, another one has begun parts of the same name."""
+    pytest.importorskip("fcntl")
+    parts, rmtree = tmp_path / ".set.h5.parts", shutil.rmtree
+
+    def remove(folder, **named):
+        rmtree(folder, **named)
+        parts.mkdir()
+        (parts / "shards.json").write_text("of another")
+
+    monkeypatch.setattr("pcgen.io.preparing.shutil.rmtree", remove)
+    convert(tree, tmp_path / "set.h5")
+    assert (parts / "shards.json").read_text() == "of another"
+
+
+def test_two_runs_on_one_file_do_no_harm(tree, tmp_path, monkeypatch):
+    """While one makes the file anew, the other finds it there; then a third asks for the same work."""
+    pytest.importorskip("fcntl")
+    target, parts = tmp_path / "set.h5", tmp_path / ".set.h5.parts"
+    convert(tree, target)
+    expected = contents(tmp_path)
+    monkeypatch.setattr("pcgen.io.preparing._PART", 2)
+    here, on, left = threading.Event(), threading.Event(), [5]
+
+    def read(*arguments, **named):
+        left[0] -= 1
+        if left[0] == 0:
+            here.set()
+            assert on.wait(30)
+        return read_file(*arguments, **named)
+
+    monkeypatch.setattr(converting, "read_file", read)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(convert, tree, target, overwrite=True)
+        try:
+            assert here.wait(30)
+            before = contents(parts)
+            assert convert(tree, target).found == 10
+            assert contents(parts) == before
+            assert len(before) == 4  # two parts, their index, and what is being written
+            with pytest.raises(DataError, match="being prepared by another process"):
+                convert(tree, target, overwrite=True)
+        finally:
+            on.set()
+        assert first.result(30).converted == 10
+    assert contents(tmp_path) == expected
+    parts.mkdir()
+    (parts / "shards.json").write_text("{}")
+    convert(tree, target)  # what a run has left that was killed at its very end
+    assert contents(tmp_path) == expected
+
+
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_making_anew_never_takes_old_shards(tree, tmp_path, monkeypatch, after):
+    """Killed while it removes the former shards, of the same plan, a run leaves none that passes for a new one."""
+    target, left = tmp_path / "set", [after]
+    convert(tree, target, shard_size=5)
+    unlink = Path.unlink
+
+    def remove(path, **named):
+        if path.parent == target and path.name.startswith("shard"):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+        unlink(path, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", remove)
+        with pytest.raises(Killed):
+            convert(tree, target, shard_size=5, overwrite=True)
+    if after:
+        with pytest.raises(DataError, match=r"without their shards\.json"):
+            catalog(target)
+        with pytest.raises(DataError, match="already there; pass overwrite=True"):
+            convert(tree, target, shard_size=5)
+    again = convert(tree, target, shard_size=5, overwrite=True)
+    assert (again.found, again.converted) == (0, 10)
 
 
 def test_damaged_sets_say_so(tree, tmp_path):
