@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pcgen.cli.common import shown
 from pcgen.cli.sweep_file import Sweep, Trial, read_sweep
+from pcgen.cli.trust import TRUST
 from pcgen.errors import ConfigurationError
 from pcgen.io.files import atomic
 
@@ -44,21 +45,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", type=Path, help="of the sweep's runs (default runs/<its name>)")
     parser.add_argument("--count", type=int, help="trials of a random sweep (default: the file's run_cap)")
     parser.add_argument("--seed", type=int, default=0, help="of a random sweep (default 0)")
+    parser.add_argument(
+        "--trust", action="store_true", help="build classes that the file, or a config that it names, has from anywhere"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and run none")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run what has not finished, then show the table and draw the picture."""
     sweep = read_sweep(arguments.file)
+    try:
+        more = [TRUST] if arguments.trust else sweep.check_trust() or []
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{arguments.file}: {error}") from None
     folder = arguments.folder or Path("runs") / sweep.name
     trials = sweep.trials(arguments.count, arguments.seed)
     if arguments.dry_run:
         for trial in trials:
-            sys.stdout.write(f"pcgen {shlex.join(_words(sweep, trial, folder))}\n")
+            sys.stdout.write(f"pcgen {shlex.join([*_words(sweep, trial, folder), *more])}\n")
         return 0
     finished = _State(folder)
     for i, trial in enumerate(trials, start=1):
-        _run(sweep, trial, folder, finished, f"trial {i} of {len(trials)}")
+        _run(sweep, trial, folder, finished, f"trial {i} of {len(trials)}", more)
     results = sorted((_result(sweep, trial, folder, finished) for trial in trials), key=_order(sweep))
     _show(sweep, folder, results)
     return int(any(result.status != "finished" for result in results))
@@ -100,14 +108,14 @@ def _words(sweep: Sweep, trial: Trial, folder: Path) -> list[str]:
     return ["fit", *sweep.words(trial), "--name", sweep.name, "--folder", str(folder / trial.name)]
 
 
-def _run(sweep: Sweep, trial: Trial, folder: Path, state: _State, title: str) -> None:
+def _run(sweep: Sweep, trial: Trial, folder: Path, state: _State, title: str, more: Sequence[str] = ()) -> None:
     if state.has(trial, sweep.words(trial)):
         sys.stdout.write(f"{title}: {trial.name} has finished before\n")
         return
     sys.stdout.write(f"{title}: {trial.name}\n")
     sys.stdout.flush()
     # A process for each: what one leaves behind (a W&B run, the seeds of generators) is nothing to the next.
-    words = _words(sweep, trial, folder)
+    words = [*_words(sweep, trial, folder), *more]
     status = subprocess.run([sys.executable, "-m", "pcgen", *words], check=False).returncode  # noqa: S603 -- our own program
     state.note(trial, sweep.words(trial), status)
 

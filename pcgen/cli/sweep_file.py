@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 
+from pcgen.cli import trust
 from pcgen.errors import ConfigurationError
 
 KEYS = {
@@ -29,6 +29,7 @@ DISTRIBUTIONS = {
 }
 ARGS = "${args}"
 _MOST = 10_000  # trials of a grid
+_LARGEST = {"int_uniform": 2**53, "q_uniform": 2**53}  # whole numbers, and multiples of q, that a float tells apart
 
 
 class Trial(NamedTuple):
@@ -79,7 +80,29 @@ class Sweep(NamedTuple):
 
     def words(self, trial: Trial) -> list[str]:
         """Give the words after `pcgen fit` of a trial."""
-        arguments = [f"--{key}={_word(value)}" for key, value in trial.values.items()]
+        return self._filled([f"--{key}={_word(value)}" for key, value in trial.values.items()])
+
+    def check_trust(self) -> None:
+        """Refuse what a command line may say, for its words are the user's own, and these are a file's.
+
+        Raises:
+            ConfigurationError: If a trial could name a class from outside the trusted packages, or says `--trust`.
+        """
+        possible = [
+            f"--{key}={_word(value)}"
+            for key, spec in self.parameters.items()
+            for value in spec.get("values", [spec.get("value")])
+        ]
+        words = self._filled(possible)
+        if any(word.partition("=")[0] == trust.TRUST for word in words):
+            raise ConfigurationError(f"{trust.TRUST} is not for a file to say: give it to pcgen sweep")
+        if named := trust.own_words(words):
+            raise ConfigurationError(
+                f"a class of {named[0]!r} lies outside pcgen, and importing it would run code that a sweep names; pass "
+                f"{trust.TRUST} if you know where the file comes from"
+            )
+
+    def _filled(self, arguments: Sequence[str]) -> list[str]:
         words: list[str] = []
         for word in self.command:
             words += arguments if word == ARGS else [word]
@@ -91,6 +114,8 @@ class Sweep(NamedTuple):
         Raises:
             ConfigurationError: If a random sweep has no number of trials, or a grid a parameter without values.
         """
+        if count is None and self.run_cap is not None and self.run_cap > _MOST:
+            raise ConfigurationError(f"run_cap is {self.run_cap}, more than {_MOST}: give --count")
         count = self.run_cap if count is None else count
         if count is not None and count < 1:
             raise ConfigurationError(f"--count is {count}; give at least 1")
@@ -123,27 +148,16 @@ def read_sweep(file: Path) -> Sweep:
     Raises:
         ConfigurationError: Naming the file, the key and what would be right.
     """
+    content = trust.read_config(file, sections="method, metric, parameters and command")
     try:
-        return _checked(_content(file), file)
+        return _checked(content, file)
     except ConfigurationError as error:
         raise ConfigurationError(f"{file}: {error}") from error.__cause__
 
 
-def _content(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigurationError("is not a text file") from error
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not content.get("parameters"):
-        raise ConfigurationError("is no sweep: it needs method, metric, parameters and command")
-    return content
-
-
 def _checked(content: dict[str, Any], file: Path) -> Sweep:
+    if not content.get("parameters"):
+        raise ConfigurationError("is no sweep: it needs method, metric, parameters and command")
     if unknown := set(content) - KEYS:
         raise ConfigurationError(f"there is no key {min(map(str, unknown))!r}; known: {', '.join(sorted(KEYS))}")
     method = content.get("method")
@@ -161,7 +175,9 @@ def _checked(content: dict[str, Any], file: Path) -> Sweep:
     name = str(content.get("name") or file.stem)
     if not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
         raise ConfigurationError(f"name is {name!r}; it becomes a folder's: use letters, digits, -, _ and .")
-    parameters = {str(key): _specification(str(key), spec) for key, spec in dict(content["parameters"]).items()}
+    if not isinstance(content["parameters"], Mapping):
+        raise ConfigurationError(f"parameters is {content['parameters']!r}; give each a name, and values below it")
+    parameters = {str(key): _specification(str(key), spec) for key, spec in content["parameters"].items()}
     command = _command(content.get("command"))
     return Sweep(name, method, metric["name"], goal == "maximize", parameters, command, cap)
 
@@ -187,7 +203,7 @@ def _specification(key: str, spec: Any) -> dict[str, Any]:
     checked: dict[str, Any] = dict(spec)
     spec = checked
     kind = spec["distribution"] = spec.get("distribution") or _distribution(key, spec)
-    if kind not in DISTRIBUTIONS:
+    if not isinstance(kind, str) or kind not in DISTRIBUTIONS:
         raise ConfigurationError(
             f"parameters.{key}.distribution is {kind!r}; known without W&B's server: {', '.join(DISTRIBUTIONS)}"
         )
@@ -195,9 +211,7 @@ def _specification(key: str, spec: Any) -> dict[str, Any]:
         raise ConfigurationError(f"parameters.{key} needs {missing[0]} for {kind}")
     if "values" in DISTRIBUTIONS[kind]:
         _check_values(key, spec)
-    numbers = [name for name in ("min", "max", "mu", "sigma", "q") if name in spec]
-    if wrong := [n for n in numbers if not isinstance(spec[n], (int, float)) or not math.isfinite(spec[n])]:
-        raise ConfigurationError(f"parameters.{key}.{wrong[0]} is {spec[wrong[0]]!r}; give a number")
+    _check_numbers(key, kind, spec)
     if "min" in DISTRIBUTIONS[kind] and not spec["min"] <= spec["max"]:
         raise ConfigurationError(f"parameters.{key}: min {spec['min']} is above max {spec['max']}")
     if kind == "log_uniform_values" and spec["min"] <= 0:
@@ -205,12 +219,38 @@ def _specification(key: str, spec: Any) -> dict[str, Any]:
     return checked
 
 
+def _check_numbers(key: str, kind: str, spec: Mapping[str, Any]) -> None:
+    unit = spec["q"] if kind == "q_uniform" and _is_number(spec.get("q")) and spec["q"] > 0 else 1
+    bound = _LARGEST.get(kind, 1e300) * unit
+    for name in ("min", "max", "mu", "sigma", "q"):
+        if name not in spec:
+            continue
+        value, where = spec[name], f"parameters.{key}.{name} is {spec[name]!r}"
+        if not _is_number(value):
+            raise ConfigurationError(f"{where}; give a number")
+        if kind == "int_uniform" and name in ("min", "max") and value != int(value):
+            raise ConfigurationError(f"{where}; {kind} takes whole numbers")
+        if abs(value) > bound:
+            raise ConfigurationError(f"{where}; {kind} takes numbers up to {bound:g}")
+        if (name == "q" and value <= 0) or (name == "sigma" and value < 0):
+            raise ConfigurationError(f"{where}; give {'more than 0' if name == 'q' else 'at least 0'}")
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, int) or math.isfinite(value)
+
+
 def _check_values(key: str, spec: Mapping[str, Any]) -> None:
     values, shares = spec["values"], spec.get("probabilities")
     if not isinstance(values, list) or not values:
         raise ConfigurationError(f"parameters.{key}.values is {values!r}; give a list of at least one")
-    if shares is not None and (
-        len(shares) != len(values) or min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6)
+    if shares is not None and not (
+        isinstance(shares, list)
+        and len(shares) == len(values)
+        and all(_is_number(share) and 0 <= share <= 1 for share in shares)
+        and math.isclose(sum(shares), 1, abs_tol=1e-6)
     ):
         raise ConfigurationError(f"parameters.{key}.probabilities is {shares}; give one for each value, 1 in all")
 
@@ -231,7 +271,7 @@ def _choices(key: str, spec: Mapping[str, Any]) -> Sequence[Any]:
     if kind == "categorical":
         return list(spec["values"])
     if kind == "int_uniform":
-        return range(spec["min"], spec["max"] + 1)
+        return range(int(spec["min"]), int(spec["max"]) + 1)
     raise ConfigurationError(
         f"parameters.{key} has no list of values, which a grid needs: give values, or method random"
     )
@@ -257,7 +297,7 @@ def _draw(spec: Mapping[str, Any], rng: np.random.Generator) -> Any:
 
 
 def _word(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)  # YAML knows dates
 
 
 def _folder_name(values: Mapping[str, Any]) -> str:

@@ -34,11 +34,12 @@ OF_A_COMMAND = ("ckpt_path", "weights_only")  # which file is read, and how much
 _FILE = re.compile(r"\.(?:ya?ml|json)$|/")
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path, *, sections: str = "model:, data: and trainer:") -> dict[str, Any]:
     """Read a config as plain data; no tag makes it anything else.
 
     Args:
         path: A YAML file.
+        sections: What one has, for the error message.
 
     Returns:
         Its sections.
@@ -65,7 +66,7 @@ def read_config(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror or error}") from error
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{path} holds no sections; a config has model:, data: and trainer:")
+        raise ConfigurationError(f"{path} holds no sections; it needs {sections}")
     return content
 
 

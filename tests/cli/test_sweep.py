@@ -91,6 +91,25 @@ def test_random_trials_follow_their_distributions_and_a_larger_count_changes_non
         ({"parameters": {}}, "is no sweep"),
         ({"name": "../up"}, "becomes a folder's"),
         ({"run_cap": 0}, "run_cap is 0"),
+        ({"parameters": [1, 2]}, "parameters is [1, 2]; give each a name"),
+        ({"parameters": {"a": {"values": [1, 2], "probabilities": 3}}}, "probabilities is 3"),
+        ({"parameters": {"a": {"values": [1, 2], "probabilities": ["x", 1]}}}, "probabilities is ['x', 1]"),
+        ({"parameters": {"a": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 0}}}, "give more than 0"),
+        ({"parameters": {"a": {"distribution": "q_uniform", "min": 0, "max": 1, "q": 1e-300}}}, "numbers up to 9"),
+        ({"parameters": {"a": {"distribution": "normal", "sigma": -1}}}, "sigma is -1; give at least 0"),
+        ({"parameters": {"a": {"distribution": "int_uniform", "min": 0, "max": 1.5}}}, "1.5; int_uniform takes whole"),
+        ({"parameters": {"a": {"min": 0, "max": 10**30}}}, "takes numbers up to"),
+        ({"parameters": {"a": {"min": -1.7e308, "max": 1.7e308}}}, "takes numbers up to 1e+300"),
+        ({"parameters": {"a": {"min": True, "max": 3}}}, "a.min is True; give a number"),
+        ({"parameters": {"a": {"distribution": ["normal"]}}}, "known without W&B's server"),
+        ({"parameters": {"trainer.callbacks": {"value": "evil.Evil"}}}, "a class of 'evil' lies outside pcgen"),
+        (
+            {"parameters": {"model.encoder": {"values": ["pcgen.nets.A", {"class_path": "evil.Net"}]}}},
+            "class of 'evil'",
+        ),
+        ({"command": ["fit", "--model", "evil.Net", "${args}"]}, "a class of 'evil' lies outside pcgen"),
+        ({"command": ["fit", "${args}", "--trust"]}, "--trust is not for a file to say: give it to pcgen sweep"),
+        ({"parameters": {"trust": {"value": 1}}}, "--trust is not for a file to say"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_sentence(cli, tmp_path, change, says):
@@ -106,6 +125,7 @@ def test_what_is_wrong_with_a_file_is_one_sentence(cli, tmp_path, change, says):
         (GRID | {"parameters": {"a": {"min": 0.0, "max": 1.0}}}, "a grid needs"),
         (GRID | {"parameters": {k: {"values": list(range(99))} for k in "abc"}}, "970299 trials"),
         (RANDOM, "give --count"),
+        (RANDOM | {"run_cap": 10**9}, "give --count"),
     ],
 )
 def test_what_cannot_be_run_is_one_sentence(cli, tmp_path, content, says):
@@ -161,6 +181,15 @@ def test_finished_trials_are_passed_over_and_failed_ones_tried_again(cli, tmp_pa
     assert (tmp_path / "runs" / "small" / "sweep.png").stat().st_size > 1000
 
 
+def test_a_trusted_sweep_trusts_its_trials(cli, tmp_path):
+    file = written(tmp_path, GRID | {"parameters": {"trainer.callbacks": {"values": ["their.Callback"]}}})
+    assert cli("sweep", file, "--dry-run").status == 2
+    result = cli("sweep", file, "--dry-run", "--trust")
+    assert result.status == 0
+    assert result.out.rstrip().endswith("--trust")
+    assert "--trust" not in cli("sweep", written(tmp_path, GRID), "--dry-run").out
+
+
 def test_another_sweep_in_the_folder_is_refused(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(sweeping.subprocess, "run", Trainings())
     assert cli("sweep", written(tmp_path, GRID)).status == 0
@@ -192,6 +221,12 @@ def test_an_unreadable_file_is_one_sentence(tmp_path):
         read_sweep(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match="not a text file"):
+        read_sweep(tmp_path / "bad.yaml")
+    (tmp_path / "bad.yaml").write_text("a: " + "[" * 100_000)
+    with pytest.raises(ConfigurationError, match="nested deeper than 50"):
+        read_sweep(tmp_path / "bad.yaml")
+    (tmp_path / "bad.yaml").write_text("- 1")
+    with pytest.raises(ConfigurationError, match="needs method, metric, parameters and command"):
         read_sweep(tmp_path / "bad.yaml")
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(ConfigurationError, match="not YAML"):
