@@ -126,6 +126,7 @@ class ModelNet(PointClouds):
         self.variant = variant
         self.download, self.url, self.sha256 = download, url or URLS[variant], sha256
         self.stored_points, self.method = stored, method
+        self.convert = True  # the meshes, where that has not been done; false for a record of a stranger's
 
     def prepare_data(self) -> None:
         """Fetch the archive if asked to, and convert the meshes if that has not been done or is out of date.
@@ -133,8 +134,16 @@ class ModelNet(PointClouds):
         Lightning calls this on one process alone.
 
         Raises:
-            DataError: If there is no tree, with where it was looked for and what can be done.
+            DataError: If there is no tree, with where it was looked for and what can be done; or if it would have to be
+                converted for a checkpoint that is not trusted.
         """
+        if not self.convert:
+            if not self.file.is_file():
+                raise DataError(
+                    f"{self.file} is not there, and a checkpoint has nothing written to where it says: name the data "
+                    "to take, or pass --trust"
+                )
+            return
         if not self.tree.is_dir():
             if self.file.is_file():  # the meshes may be thrown away after conversion
                 return

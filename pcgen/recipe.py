@@ -15,6 +15,8 @@ line, and it makes no difference whether the object was built there or in Python
 import functools
 import importlib
 import inspect
+import math
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import PurePath
@@ -24,6 +26,7 @@ from pcgen.errors import CheckpointError, ConfigurationError
 
 TRUSTED_PREFIXES = ("pcgen.", "torch.optim.")
 MOST_PARTS, DEEPEST = 20_000, 100  # of a record: values, and how deep they lie
+MOST_DATA, MOST_BYTES, LARGEST_DATUM = 10**6, 4 << 30, 64 << 20  # that are made because a record says so
 Plain = None | bool | int | float | str | list[Any] | dict[str, Any]
 
 
@@ -150,15 +153,34 @@ def build(recipe: Any, *, trust: bool = False, where: str = "model") -> Any:
 
 
 def build_data(recipe: Any, *, trust: bool = False) -> Any:
-    """Make the datamodule that a checkpoint names, which downloads nothing unless it is trusted.
+    """Make the datamodule that a checkpoint names; unless it is trusted it downloads, converts and writes nothing.
 
     Raises:
-        CheckpointError: As `build`.
+        CheckpointError: As `build`, or if more data are to be made than `MOST_DATA`, or of more bytes than `MOST_BYTES`
+            in all or `LARGEST_DATUM` each.
     """
     made = build(recipe, trust=trust, where="data")
-    if not trust and getattr(made, "download", False):
-        made.download = False  # where from, and where to, are a stranger's words
+    if not trust:
+        _check_announced(made)
+        for name in ("download", "convert"):  # where from, and where to, are a stranger's words
+            if getattr(made, name, False):
+                setattr(made, name, False)
+        if getattr(made, "num_workers", 0):
+            made.num_workers = min(made.num_workers, os.cpu_count() or 1)
     return made
+
+
+def _check_announced(made: Any) -> None:
+    """Refuse data that would take the machine to make: generated ones, and clouds brought to a number of points."""
+    shape = getattr(made, "sample_shape", None) or ()
+    numbers = max(math.prod(shape), 3 * (getattr(made, "stored_points", None) or 0))  # of a datum
+    count = sum(getattr(made, "sizes", {"all": 1}).values())
+    if not (count <= MOST_DATA and 4 * numbers <= LARGEST_DATUM and 4 * numbers * count <= MOST_BYTES):
+        raise CheckpointError(
+            f"data: the {type(made).__name__} of its record is {count:g} data of {numbers:g} numbers, more than "
+            f"{MOST_DATA:g} data, {MOST_BYTES >> 30} GiB, or {LARGEST_DATUM >> 20} MiB for one: name the data to take, "
+            "or pass trust=True (--trust)"
+        )
 
 
 def check_size(recipe: Any, where: str) -> None:

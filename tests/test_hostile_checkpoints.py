@@ -16,7 +16,7 @@ from torch import nn
 
 import pcgen
 from pcgen.base import CHECKPOINT_FORMAT, DataModule
-from pcgen.errors import CheckpointError
+from pcgen.errors import CheckpointError, DataError
 from pcgen.io.torch_archive import Claim, survey
 from pcgen.models import GAN, VAE, LatentGAN
 from pcgen.nets import MLPDecoder, PointNetEncoder
@@ -321,3 +321,46 @@ def test_a_strangers_data_are_not_downloaded():
     recipe = {"class_path": "pcgen.datamodules.MNIST", "init_args": {"root": "nowhere", "download": True}}
     assert build_data(recipe).download is False
     assert build_data(recipe, trust=True).download is True
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("Shapes", {"train_size": 2 * 10**7}),
+        ("Shapes", {"test_size": 10**5, "num_points": 2048, "stored_points": 10**5}),
+        ("Dots", {"image_size": 10**6}),
+        ("Dots", {"val_size": 10**7}),
+        ("Patterns", {"train_size": 10**6, "image_size": 64}),
+        ("PointClouds", {"path": "clouds.h5", "num_points": 10**9}),
+    ],
+)
+def test_a_stranger_has_no_mountain_of_data_made(bounded, name, arguments):
+    recipe = {"class_path": f"pcgen.datamodules.{name}", "init_args": arguments}
+    with pytest.raises(CheckpointError, match=r"name the data to take, or pass trust=True \(--trust\)"):
+        build_data(recipe)
+    assert build_data(recipe, trust=True)
+
+
+def test_data_in_measure_are_made_and_few_processes_gather():
+    for name in ("Shapes", "Dots", "Patterns", "MNIST"):
+        made = build_data({"class_path": f"pcgen.datamodules.{name}", "init_args": {"num_workers": 10**6}})
+        assert made.num_workers <= 1024
+    recipe = {"class_path": "pcgen.datamodules.Shapes", "init_args": {"train_size": 50_000, "num_points": 2048}}
+    assert build_data(recipe).sizes["train"] == 50_000
+    assert build_data({"class_path": "pcgen.datamodules.PointClouds", "init_args": {"path": "any.h5"}})
+
+
+def test_a_strangers_record_has_no_meshes_converted(tmp_path):
+    folder = tmp_path / "ModelNet10" / "chair" / "train"
+    folder.mkdir(parents=True)
+    (folder / "chair_0001.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")
+    recipe = {"class_path": "pcgen.datamodules.ModelNet", "init_args": {"root": str(tmp_path), "num_points": 8}}
+    with pytest.raises(DataError, match=r"name the data to take, or pass --trust"):
+        build_data(recipe).prepare_data()
+    assert [path.name for path in tmp_path.iterdir()] == ["ModelNet10"]
+    build_data(recipe, trust=True).prepare_data()
+    assert len(list(tmp_path.glob("*.h5"))) == 1
+    (folder / "chair_0002.off").write_text("OFF\n3 1 0\n0 0 0\n1 0 0\n0 1 0\n3 0 1 2\n")  # so the file is out of date
+    before = next(tmp_path.glob("*.h5")).stat().st_mtime_ns
+    build_data(recipe).prepare_data()  # what is there is read
+    assert next(tmp_path.glob("*.h5")).stat().st_mtime_ns == before
