@@ -30,11 +30,10 @@ FREE = {
     },
     "data": {"num_workers"},
 }  # fmt: skip
-_WATCHING = (
-    "pcgen.callbacks.",
-    "pytorch_lightning.callbacks.ModelCheckpoint",
-    "pytorch_lightning.callbacks.EarlyStopping",
-)
+_ACTING = (  # Lightning's callbacks that change what is learned; those of others are their users' to keep
+    "EMAWeightAveraging", "WeightAveraging", "StochasticWeightAveraging", "GradientAccumulationScheduler", "ModelPruning",
+    "LambdaCallback", "BackboneFinetuning",
+)  # fmt: skip
 
 
 class RunFolder(NamedTuple):
@@ -216,7 +215,8 @@ def check_same(folder: Path, experiment: dict[str, Any]) -> None:
     if not file.is_file():
         return
     before = read_config(file)
-    _leave_out_watching(before), _leave_out_watching(experiment)
+    for settings in (before, experiment):
+        settings.get("trainer", {})["callbacks that act"] = _acting(settings.get("trainer", {}).get("callbacks"))
     changed = [line for part in ("seed_everything", "model", "data", "trainer") for line in _changes(
         before.get(part), experiment.get(part), part)]  # fmt: skip
     if changed:
@@ -227,14 +227,10 @@ def check_same(folder: Path, experiment: dict[str, Any]) -> None:
         )
 
 
-def _leave_out_watching(experiment: dict[str, Any]) -> None:
-    """Leave the callbacks that may change what is learned, such as averages of weights, under a name of their own."""
-    callbacks = experiment.get("trainer", {}).get("callbacks") or []
-    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-    acting = [
-        c for c in callbacks if not str(c.get("class_path")).startswith(_WATCHING) and "Bar" not in c["class_path"]
-    ]
-    experiment.get("trainer", {})["callbacks besides pcgen's"] = acting
+def _acting(callbacks: Any) -> list[Any]:
+    """Give the callbacks that change what is learned, such as averages of weights."""
+    given = callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
+    return [c for c in given if str(c.get("class_path")).rpartition(".")[2] in _ACTING]
 
 
 def _changes(before: Any, now: Any, where: str) -> Iterator[str]:

@@ -242,7 +242,7 @@ def test_a_callback_that_changes_weights_makes_another_experiment(cli, stepping,
     config["trainer"]["callbacks"].append({"class_path": "StochasticWeightAveraging", "init_args": {"swa_lrs": 0.1}})
     stepping.write_text(yaml.safe_dump(config))
     said = cli("fit", "--config", stepping, "--folder", "whole").err.splitlines()[-1]
-    assert "trainer.callbacks besides pcgen's []" in said
+    assert "trainer.callbacks that act []" in said
     assert "StochasticWeightAveraging" in said
     assert "Samples" not in said
 
