@@ -31,8 +31,8 @@ FREE = {
     "data": {"num_workers"},
 }  # fmt: skip
 _ACTING = (  # Lightning's callbacks that change what is learned; those of others are their users' to keep
-    "EMAWeightAveraging", "WeightAveraging", "StochasticWeightAveraging", "GradientAccumulationScheduler", "ModelPruning",
-    "LambdaCallback", "BackboneFinetuning",
+    "EMAWeightAveraging", "WeightAveraging", "StochasticWeightAveraging", "GradientAccumulationScheduler",
+    "ModelPruning", "BackboneFinetuning",
 )  # fmt: skip
 
 
