@@ -20,8 +20,8 @@ from pcgen.errors import ConfigurationError, DivergenceError, UnsupportedOperati
 from pcgen.ops.finite import not_finite
 from pcgen.ops.paths import Path, interpolate_codes
 from pcgen.ops.processes import take_from_first
-from pcgen.training.provenance import provenance
 from pcgen.recipe import Recorded, describe, plain_numbers
+from pcgen.training.provenance import provenance, without_secrets
 from pcgen.training.resuming import ExactResuming
 from pcgen.training.saving import write_durably
 
@@ -424,7 +424,7 @@ class GenerativeModel(Recorded, LightningModule):
             self.data_info = datamodule.info()
         if self.trainer.loggers and self.trainer.is_global_zero:
             card = {key: value for key, value in self.card().items() if key not in ("format", "version")}
-            made = card | provenance(self.trainer)
+            made = without_secrets(card) | provenance(self.trainer)
             for logger in self.trainer.loggers:
                 logger.log_hyperparams(made)
 

@@ -1,6 +1,7 @@
 """What the command line does to the loggers of a run: all of them write into its folder, and go on with it."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from jsonargparse import Namespace
 
 from pcgen.loggers import wandb_run_id
+from pcgen.training.provenance import hides_something
 
 CSV = "pcgen.loggers.ResumableCSVLogger"
 LIGHTNING = {"name": "lightning_logs", "version": None}  # Lightning's defaults: folders of its own in the run's folder
@@ -85,3 +87,8 @@ def _complete_wandb(logger: Namespace, folder: Path, **more: Any) -> None:
         arguments["project"] = os.environ.get("WANDB_PROJECT") or PROJECT
     if not given & {"id", "version"}:
         arguments["id"] = wandb_run_id(folder)
+    if hides_something(sys.argv):  # W&B's own metadata have the command line as it is
+        for part in (part for part in (extra, arguments) if isinstance(part.get("settings"), dict)):
+            part["settings"].setdefault("x_disable_meta", True)
+        if "settings" not in given:
+            arguments["settings"] = {"x_disable_meta": True}

@@ -16,15 +16,23 @@ import torch
 from pcgen import __version__
 
 GIT_TIMEOUT = 5.0  # seconds that the commit and the state of the tree may each take
-_SECRET = re.compile(r"(password|passwd|secret|token|api[-_]?key|credential)", re.IGNORECASE)
+# `num_tokens` and `token_dim` count something; `token`, `hf_token` and `auth_tokens` are secrets.
+_NAME = (
+    r"(?:passw(?:or)?d|passphrase|secret|credential|authorization|(?:api|access|private|auth)[-_]?(?:key|token)s?|"
+    r"token(?![A-Za-z0-9_-]))"
+)
+_SECRET = re.compile(_NAME, re.IGNORECASE)
+_SAID = re.compile(rf"{_NAME}[\w-]*[\"']?\s*[:=]", re.IGNORECASE)  # in a text: `api_key: …`, `token=…`
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")  # of a URL
+_BEARER = re.compile(r"\b(Bearer|Basic)\s+[^\s,}\"']+", re.IGNORECASE)
 _HIDDEN = "…"
 
 
 def provenance(trainer: pl.Trainer) -> dict[str, Any]:
     """Say how a run was made, as plain values.
 
-    Nothing is read from the environment but the seed that `seed_everything` leaves there. A value whose name looks like
-    a secret's is replaced by an ellipsis.
+    Nothing is read from the environment but the seed that `seed_everything` leaves there. Secrets are hidden as by
+    `without_secrets`.
 
     Args:
         trainer: That trains.
@@ -34,7 +42,7 @@ def provenance(trainer: pl.Trainer) -> dict[str, Any]:
         `"processes"`, `"versions"` of pcgen, torch, pytorch_lightning and python, and `"git"`: `"commit"` and
         `"dirty"` (tracked files differ from it), both None outside a repository.
     """
-    return {"trainer": _plain(_trainer_arguments(trainer)), "run": _run(trainer.world_size)}
+    return {"trainer": without_secrets(_trainer_arguments(trainer)), "run": _run(trainer.world_size)}
 
 
 def _run(processes: int) -> dict[str, Any]:
@@ -75,16 +83,29 @@ def _git(folder: Path, *words: str) -> str | None:
     return done.stdout.strip()
 
 
+def hides_something(words: list[str]) -> bool:
+    """Say whether a command line holds what looks like a secret."""
+    return _command(words) != shlex.join([Path(word).name if i == 0 else word for i, word in enumerate(words)])
+
+
 def _command(words: list[str]) -> str:
     kept, hide = [Path(words[0]).name] if words else [], False
     for word in words[1:]:
         flag, equals, value = word.partition("=")
-        option = flag.startswith("-")
-        kept.append(f"{flag}={_HIDDEN}" if option and equals and value and _SECRET.search(flag) else word)
-        if hide and not option:
-            kept[-1] = _HIDDEN
-        hide = option and not equals and _SECRET.search(flag) is not None
+        if word.startswith("-"):
+            hide = _SECRET.search(flag) is not None and not equals
+            secret = value and (_SECRET.search(flag) or _SAID.search(value))
+            kept.append(f"{flag}={_HIDDEN}" if secret else _redacted(word))
+        else:
+            kept.append(_HIDDEN if hide else _redacted(word))
     return shlex.join(kept)
+
+
+def _redacted(text: str) -> str:
+    """Hide a text that names a secret, and what logs in to a server."""
+    if _SAID.search(text):
+        return _HIDDEN
+    return _BEARER.sub(rf"\1 {_HIDDEN}", _LOGIN.sub(f"{_HIDDEN}@", text))
 
 
 def _trainer_arguments(trainer: pl.Trainer) -> Any:
@@ -110,14 +131,22 @@ def _trainer_arguments(trainer: pl.Trainer) -> Any:
     }
 
 
-def _plain(value: Any, name: str = "") -> Any:
-    """Make plain values of a config's, without what the name says is secret."""
+def without_secrets(value: Any, name: str = "") -> Any:
+    """Make plain values of a config's, without its secrets.
+
+    An ellipsis takes the place of everything below a name such as `api_key`, `password` or `token`, of texts that say
+    one (`token=…`), of user and password in a URL, and of what follows `Bearer`. `num_tokens` is none.
+
+    Args:
+        value: A Namespace, containers, plain values; of anything else its text is taken.
+        name: Of the value.
+    """
     if hasattr(value, "as_dict"):  # a Namespace of jsonargparse
         value = value.as_dict()
-    if isinstance(value, dict):
-        return {str(key): _plain(inner, str(key)) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner, name) for inner in value]
-    if isinstance(value, str) and value and _SECRET.search(name):
+    if value not in (None, "", [], {}) and not isinstance(value, bool) and _SECRET.search(name):
         return _HIDDEN
-    return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
+    if isinstance(value, dict):
+        return {str(key): without_secrets(inner, str(key)) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_secrets(inner, name) for inner in value]
+    return value if isinstance(value, (bool, int, float, type(None))) else _redacted(str(value))

@@ -340,3 +340,14 @@ def test_the_kept_id_is_taken_up(tmp_path):
 def test_the_callback_is_added_once():
     (added,) = callbacks(None)
     assert callbacks([added]) == [added]
+
+
+def test_a_secret_of_the_command_line_is_kept_from_the_metadata_of_wandb(tmp_path, monkeypatch):
+    given = Namespace(class_path="pytorch_lightning.loggers.WandbLogger", init_args=Namespace())
+    own = Namespace(class_path=given.class_path, init_args=Namespace(settings={"x_disable_stats": True}))
+    monkeypatch.setattr("sys.argv", ["pcgen", "fit"])
+    assert "settings" not in loggers(given, tmp_path, name="a")[1].init_args
+    monkeypatch.setattr("sys.argv", ["pcgen", "fit", "--a.api_key=SEKRET"])
+    assert loggers(given, tmp_path, name="a")[1].init_args.settings == {"x_disable_meta": True}
+    settings = loggers(own, tmp_path, name="a")[1].init_args.settings
+    assert settings == {"x_disable_stats": True, "x_disable_meta": True}

@@ -60,10 +60,51 @@ def test_no_program_of_a_strangers_repository_runs(tmp_path):
         (["pcgen", "--api_key=12", "--x", "1"], "pcgen '--api_key=…' --x 1"),
         (["pcgen", "--my.token", "12", "--secret", "--x", "1"], "pcgen --my.token '…' --secret --x 1"),
         ([], ""),
+        (["pcgen", "--trainer.logger", "{class_path: A, init_args: {api_key: SEKRET}}"], "pcgen --trainer.logger '…'"),
+        (["pcgen", "--a.b={'api_key': 'SEKRET'}", "--c", "1"], "pcgen '--a.b=…' --c 1"),
+        (["pcgen", "--a+={password : SEKRET}", '--d={"hf_token":"S"}'], "pcgen '--a+=…' '--d=…'"),
+        (["pcgen", "--url", "https://u:SEKRET@host/x"], "pcgen --url 'https://…@host/x'"),
+        (["pcgen", "--url=https://SEKRET@host/x?token=1"], "pcgen '--url=…'"),
+        (["pcgen", "--h={a: Bearer SEKRET}"], "pcgen '--h={a: Bearer …}'"),
+        (["pcgen", "--keys.api_keys", "SEKRET1", "SEKRET2", "--x"], "pcgen --keys.api_keys '…' '…' --x"),
+        (
+            ["pcgen", "--num_tokens=5", "--token_dim", "8", "--name", "token"],
+            "pcgen --num_tokens=5 --token_dim 8 --name token",
+        ),
+        (["pcgen", "--a={num_tokens: 5, token_dim: 3}"], "pcgen '--a={num_tokens: 5, token_dim: 3}'"),
     ],
 )
 def test_the_command_line_without_its_secrets(words, expected):
     assert provenance._command(words) == expected
+
+
+def test_a_config_without_its_secrets():
+    config = {
+        "api_key": ["SEKRET"],
+        "token": {"a": {"b": "SEKRET"}},
+        "password": 1234,
+        "headers": {"Authorization": "Bearer SEKRET", "other": "bearer SEKRET"},
+        "urls": ["s3://user:SEKRET@host/bucket"],
+        "query": "x?access_token=SEKRET",
+        "num_tokens": 5,
+        "tokens": "abc",
+        "class_token": True,
+        "api_token": None,
+    }
+    assert provenance.without_secrets(config) == {
+        "api_key": "…",
+        "token": "…",
+        "password": "…",
+        "headers": {"Authorization": "…", "other": "bearer …"},
+        "urls": ["s3://…@host/bucket"],
+        "query": "…",
+        "num_tokens": 5,
+        "tokens": "abc",
+        "class_token": True,
+        "api_token": None,
+    }
+    assert provenance.hides_something(["/bin/pcgen", "--url=https://a:b@c"])
+    assert not provenance.hides_something(["/bin/pcgen", "fit", "--num_tokens", "3"])
 
 
 def test_everything_is_plain_and_nothing_of_the_environment_is_in_it(monkeypatch):
