@@ -19,6 +19,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from pcgen.errors import DataError
 from pcgen.io.files import atomic
+from pcgen.io.logged import logged_columns, logged_rows, logged_texts
 
 AXIS = "trainer/global_step"  # batches trained on: what Lightning logs everything against, in W&B by this name
 RUN_ID_FILE = "wandb-run-id"
@@ -184,27 +185,23 @@ class _Rows:
 
     def drop_from(self, step: int) -> None:
         """Keep the rows before a step."""
-        if not any(int(row["step"]) >= step for row in self._stored()):
+        if not any(row["step"] >= step for row in logged_rows(self.path)):
             return
-        self._rewrite(row for row in self._stored() if int(row["step"]) < step)
+        kept = zip(logged_rows(self.path), self._stored(), strict=True)
+        self._rewrite(texts for row, texts in kept if row["step"] < step)
         self._look_through()
         self._write_best()
 
     def _look_through(self) -> None:
         """Learn columns, number of rows and best values from the file."""
         self.best, self.rows = {}, 0
-        with self.path.open(newline="", encoding="utf-8") as file:
-            self.columns = next(csv.reader(file), [])
-        for row in self._stored():
+        self.columns = logged_columns(self.path)
+        for row in logged_rows(self.path):
             self.rows += 1
-            self._note({key: float(value) for key, value in row.items() if value})
+            self._note(row)
 
     def _stored(self) -> Iterator[dict[str, str]]:
-        if not self.path.exists():
-            return
-        with self.path.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                yield {key: value or "" for key, value in row.items() if key is not None}
+        return (row for _, row in logged_texts(self.path))
 
     def _rewrite(self, rows: Iterator[dict[str, str]]) -> None:
         """Write the file anew, row by row, and put it in the place of the former one."""
@@ -231,7 +228,8 @@ class _Rows:
 
 
 def _number(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
+    value = value.item() if hasattr(value, "item") else value
+    return int(value) if isinstance(value, bool) else value  # "True" would be no number when a run goes on
 
 
 def _line(cells: list[Any]) -> str:

@@ -90,6 +90,39 @@ def test_a_cut_last_line_is_removed(tmp_path, cut):
     assert (after[-1]["train/loss"], after[-1]["step"]) == ("2.0", "30")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b"1,0.5,", b"1,half,", r"metrics\.csv, line 3: train/loss is 'half', which is no number; correct it"),
+        (b"2,0.25,", b",0.25,", r"line 4: step is ''"),
+        (b"2,0.25,", b"nan,0.25,", r"line 4: step is 'nan'"),
+        (b"0,1,0.5,", b"x,1,0.5,", r"line 3: epoch is 'x'"),
+        (b"0,1,0.5,", b"0,1,0.5,7,", r"line 3: 5 cells instead of 4"),
+        (b"0,1,0.5,", b"0,1", r"line 3: 2 cells instead of 4"),
+        (b"1,0.5,", b"1,\xff,", r"metrics\.csv is no table of numbers"),
+        (b"epoch,step", b"epoch,stop", r"its first line does not name each column once, step among them"),
+        (b"epoch,step", b"step,step", r"its first line"),
+    ],
+)
+def test_a_damaged_row_is_named(tmp_path, old, new, said):
+    """Only a last line without its end is mended silently: nobody but a killed process leaves that."""
+    rows = [{"train/loss": 1.0, "epoch": 0}, {"train/loss": 0.5, "epoch": 0}, {"train/loss": 0.25, "epoch": 0}]
+    logged(tmp_path, [*enumerate(rows), (3, {"val/loss": 2.0, "epoch": 0})])
+    file = tmp_path / "metrics.csv"
+    content = file.read_bytes()
+    assert old in content
+    file.write_bytes(content.replace(old, new))
+    with pytest.raises(DataError, match=said):
+        ResumableCSVLogger(tmp_path).go_on_from(2)
+    assert file.read_bytes() == content.replace(old, new)
+
+
+def test_what_is_logged_can_be_gone_on_with(tmp_path):
+    logged(tmp_path, [(0, {"x": True, "y": float("inf")}), (1, {"x": np.bool_(0), "y": float("nan"), "z": 1e-300})])
+    ResumableCSVLogger(tmp_path).go_on_from(1)
+    assert rows_of(tmp_path) == [{"step": "0", "x": "1", "y": "inf", "z": ""}]
+
+
 def test_a_cut_header_is_no_file(tmp_path):
     (tmp_path / "metrics.csv").write_bytes(b"epoch,st" * 20_000)  # longer than what is read at once
     logged(tmp_path, [(0, {"a": 1.0})])

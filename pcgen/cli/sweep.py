@@ -22,6 +22,7 @@ from pcgen.cli.sweep_file import Sweep, Trial, read_sweep
 from pcgen.cli.trust import TRUST
 from pcgen.errors import ConfigurationError
 from pcgen.io.files import atomic
+from pcgen.io.logged import logged_rows
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -132,10 +133,7 @@ def _result(sweep: Sweep, trial: Trial, folder: Path, state: _State) -> Result:
 
 def _logged(file: Path, metric: str) -> list[tuple[float, int]]:
     """Give the finite values of a metric with their epochs."""
-    if not file.exists():
-        return []
-    with file.open(newline="", encoding="utf-8") as stream:
-        rows = [(float(row[metric]), int(row.get("epoch") or 0)) for row in csv.DictReader(stream) if row.get(metric)]
+    rows = [(row[metric], int(row.get("epoch", 0))) for row in logged_rows(file) if metric in row]
     return [(value, epoch) for value, epoch in rows if math.isfinite(value)]
 
 

@@ -190,6 +190,18 @@ def test_a_trusted_sweep_trusts_its_trials(cli, tmp_path):
     assert "--trust" not in cli("sweep", written(tmp_path, GRID), "--dry-run").out
 
 
+def test_a_damaged_table_of_a_trial_is_named(cli, tmp_path, monkeypatch):
+    file = written(tmp_path, GRID)
+    monkeypatch.setattr(sweeping.subprocess, "run", Trainings())
+    assert cli("sweep", file).status == 0
+    table = tmp_path / "runs" / "small" / "latent_dim=8,beta=0.1" / "metrics.csv"
+    rows = table.read_text()
+    table.write_text(f"{rows}4,4,-0.0")  # a line that was cut
+    assert cli("sweep", file).status == 0
+    table.write_text(f"{rows}4,4,better\n")
+    assert "metrics.csv, line 6: val/elbo is 'better', which is no number" in cli("sweep", file).error
+
+
 def test_another_sweep_in_the_folder_is_refused(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(sweeping.subprocess, "run", Trainings())
     assert cli("sweep", written(tmp_path, GRID)).status == 0
