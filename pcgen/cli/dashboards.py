@@ -2,12 +2,14 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
+from pcgen.errors import ConfigurationError
 from pcgen.loggers import wandb_run_id
 from pcgen.training.provenance import hides_something
 
@@ -52,6 +54,24 @@ def callbacks(configured: Any) -> list[Namespace]:
     if any(_is(callback, "Dashboards") for callback in given):
         return given
     return [*given, Namespace(class_path="pcgen.callbacks.Dashboards", init_args=Namespace())]
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Say what W&B lacks in one line.
+
+    Raises:
+        ConfigurationError: If W&B refuses to begin, as without a key.
+    """
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "wandb":  # which is not imported for those who do without
+            raise
+        raise ConfigurationError(
+            f"W&B: {' '.join(str(error).split()).rstrip('.')}: `wandb login` asks for a key, and WANDB_MODE=offline "
+            "needs neither key nor network"
+        ) from error
 
 
 def _is(thing: Any, name: str) -> bool:

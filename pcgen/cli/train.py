@@ -210,7 +210,7 @@ class TrainCLI(LightningCLI):
     def fit(self, **arguments: Any) -> None:
         """Train; whatever ends it, say where the checkpoint is."""
         try:
-            with folders.occupied(self.folder):
+            with folders.occupied(self.folder), dashboards.explained():
                 self.trainer.fit(**arguments)
         except BaseException as error:
             at_fault = isinstance(error, PcgenError) and not isinstance(error, DivergenceError | CheckpointError)
@@ -298,7 +298,7 @@ def train(words: list[str]) -> int:
         trusts, words = trust.TRUST in words, [word for word in words if word != trust.TRUST]
         named = trust.own_words(words)
         checked = [_config_word(word, before, named, trusts=trusts) for before, word in pairwise(["", *words])]
-        with trust.guarded(named, trust=trusts):
+        with dashboards.explained(), trust.guarded(named, trust=trusts):
             TrainCLI(words[0], checked, trusts=trusts)
     except MisconfigurationException as error:  # a ModelCheckpoint's monitor that nobody logs, for one
         raise ConfigurationError(" ".join(str(error).split())) from error

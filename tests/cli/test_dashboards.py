@@ -351,3 +351,20 @@ def test_a_secret_of_the_command_line_is_kept_from_the_metadata_of_wandb(tmp_pat
     assert loggers(given, tmp_path, name="a")[1].init_args.settings == {"x_disable_meta": True}
     settings = loggers(own, tmp_path, name="a")[1].init_args.settings
     assert settings == {"x_disable_stats": True, "x_disable_meta": True}
+
+
+def test_wandb_without_a_key_is_one_sentence(tmp_path, monkeypatch, capsys):
+    import wandb
+
+    def refuse(**_):  # what `wandb.init` does without a key; nothing goes online here
+        raise wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.")
+
+    monkeypatch.setattr(wandb, "init", refuse)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(VAE + REST)
+    assert main(["fit", "--config", "config.yaml", "--trainer.logger", "WandbLogger"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("pcgen: error: W&B: No API key configured")
+    assert "WANDB_MODE=offline needs neither key nor network" in error
+    assert not list(tmp_path.glob("runs/*/*"))  # nothing has been trained
