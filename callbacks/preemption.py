@@ -76,9 +76,8 @@ class Preemption(Callback):
     # ── hearing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002 -- Lightning's
-        """Listen, in the place of Lightning's handlers; and check that all processes go on from the same step."""
+        """Listen, in the place of Lightning's handlers."""
         self._received = 0
-        _check_together(trainer)
         if threading.current_thread() is threading.main_thread():  # Python hears signals there alone
             self._former = {number: signal.signal(number, self._note) for number in self.signals}
 
@@ -157,21 +156,6 @@ def requeue() -> None:
         rank_zero_warn(f"job {job} is not requeued: {done.stderr.strip() or f'scontrol ended with {done.returncode}'}")
     else:
         rank_zero_info(f"job {job} is in the queue again")
-
-
-def _check_together(trainer: Trainer) -> None:
-    """Refuse processes that do not go on from the same step, as where a node does not see the others' files."""
-    if trainer.world_size == 1:
-        return
-    import torch
-
-    step = torch.tensor([-trainer.global_step, trainer.global_step], device=trainer.strategy.root_device)
-    low, high = trainer.strategy.reduce(step, reduce_op="max").tolist()
-    if -low != high:
-        raise ConfigurationError(
-            f"the processes go on from different steps, {-low} to {high} (this one, rank {trainer.global_rank}, from "
-            f"{trainer.global_step}): the run's folder must be on a file system that all nodes share"
-        )
 
 
 def _signal(name: str) -> signal.Signals:

@@ -16,10 +16,8 @@ from pytorch_lightning import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
 from pcgen import __version__
-from pcgen.errors import ConfigurationError, DivergenceError, UnsupportedOperationError
-from pcgen.ops.finite import not_finite
+from pcgen.errors import ConfigurationError, UnsupportedOperationError
 from pcgen.ops.paths import Path, interpolate_codes
-from pcgen.ops.processes import take_from_first
 from pcgen.recipe import Recorded, describe, plain_numbers
 from pcgen.training.provenance import provenance, without_secrets
 from pcgen.training.resuming import ExactResuming
@@ -398,16 +396,6 @@ class GenerativeModel(Recorded, LightningModule):
     def step_left_out(self) -> None:
         """Hear that the optimizer step of this batch is left out, because some of its numbers are not finite."""
 
-    def on_train_epoch_end(self) -> None:
-        """Give every process the first one's running statistics, as DistributedDataParallel does before each step.
-
-        So what the processes do after an epoch without a validation, such as drawing samples together, they do with one
-        model: the one that the checkpoint holds.
-        """
-        if self.trainer.world_size > 1:
-            own = getattr(self, "_ddp_params_and_buffers_to_ignore", ())  # of each process, such as its chains
-            take_from_first(buffer for name, buffer in self.named_buffers() if name not in own)
-
     # ── what a checkpoint says ────────────────────────────────────────────────────────────────────────────────────
 
     def setup(self, stage: str) -> None:
@@ -434,7 +422,7 @@ class GenerativeModel(Recorded, LightningModule):
         Raises:
             DivergenceError: If a weight is not finite: nothing is written, and the checkpoints that there are stay.
         """
-        _check_finite(checkpoint)
+        ExactResuming.refuse_not_finite(self._trainer, checkpoint)
         checkpoint[CHECKPOINT_KEY] = self.card()
         checkpoint[NOISE_KEY] = self.noise_seed
         for key in ("optimizer_states", "lr_schedulers", "callbacks"):  # a learning rate may be a NumPy number
@@ -453,28 +441,6 @@ class GenerativeModel(Recorded, LightningModule):
             "model": describe(self, where=type(self).__name__),
             "data": self.data_info,
         }
-
-
-def _check_finite(checkpoint: dict[str, Any]) -> None:
-    """Refuse weights, averages and statistics that are not finite, and what would make them so at the next step."""
-    bad = not_finite(checkpoint.get("state_dict", {}).items())
-    moments = {
-        f"{key} of parameter {i} in optimizer {k}": moment
-        for k, optimizer in enumerate(checkpoint.get("optimizer_states", []))
-        for i, state in optimizer.get("state", {}).items()
-        if isinstance(state, dict)
-        for key, moment in state.items()
-        if isinstance(moment, Tensor)
-    }
-    # An infinite second moment does no harm but to its own weight, which stands still.
-    bad += [name for name in not_finite(moments.items()) if bool(moments[name].isnan().any())]
-    if bad:
-        raise DivergenceError(
-            f"no checkpoint is written after step {checkpoint.get('global_step', 0)}: {bad[0]} holds NaN or infinity"
-            + (f", and {len(bad) - 1} more do" if len(bad) > 1 else "")
-            + "; those written before are untouched: go on from the last of them, with a smaller learning rate or "
-            "trainer.gradient_clip_val"
-        )
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:

@@ -13,7 +13,7 @@ from pytorch_lightning import Callback
 sys.path.insert(0, str(Path(__file__).parent))
 import test_zoo
 
-from pcgen.training import resuming
+from pcgen.training import resuming, together
 
 NAMES = ("VAE", "GAN", "EBGAN", "GenerativePointNet-persistent")  # batch norm, players, a margin, chains
 POINT = 1  # batches: in the midst of the first epoch of two
@@ -52,7 +52,7 @@ def main(folder):
 
 def alone(folder, rank):
     """Have the first process make a checkpoint that the other knows nothing of."""
-    resuming.PATIENCE = 1.0
+    together.PATIENCE = 1.0
     made = {}
 
     class Alone(Callback):

@@ -16,7 +16,6 @@ order (`Trainer(deterministic=True)` avoids those that torch knows), and other h
 # ruff: noqa: SLF001 -- the loops have no public way to say where they are
 
 import contextlib
-import datetime as dt
 import hashlib
 import random
 import warnings
@@ -25,18 +24,22 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loops.evaluation_loop import RestartStage as EvaluationStage
 from pytorch_lightning.loops.training_epoch_loop import RestartStage
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
+from pcgen.ops.processes import take_from_first
 from pcgen.recipe import plain_numbers
 from pcgen.training.epoch_means import EpochMeans
+from pcgen.training.refusing import refuse_not_finite
+from pcgen.training.stopping import STOPPED_KEY, stays_stopped, stop_of
+from pcgen.training.together import Together, check_together
 
 RANKS_KEY = "pcgen_ranks"
 METRICS_KEY = "pcgen_metrics"
-PATIENCE = 120.0  # seconds that a process waits for the others' states when it saves
 
 
 class Resumable(Protocol):
@@ -132,10 +135,12 @@ class ExactResuming(Callback):
     """
 
     def __init__(self) -> None:
-        self._group: Any = None
+        self._together = Together()
         self._before: RandomState | None = None  # of the process that trains: it gets it back in the end
         self._around: RandomState | None = None  # of the training, during a validation
         self._resumed: dict[str, Any] | None = None
+        self._step: int | None = None  # that of the checkpoint
+        self._patience: dict[EarlyStopping, int] = {}  # as it is configured now
         self._means = EpochMeans()
 
     @classmethod
@@ -146,8 +151,22 @@ class ExactResuming(Callback):
         if self is None:
             self = cls()
             callbacks.insert(0, self)
-        if self._group is None and trainer.world_size > 1 and dist.is_initialized() and dist.is_gloo_available():
-            self._group = dist.new_group(backend="gloo", timeout=dt.timedelta(seconds=PATIENCE))
+        self._resumed, self._step, self._patience = None, None, {}  # of a former training
+        self._together.connect(trainer)
+
+    @classmethod
+    def refuse_not_finite(cls, trainer: Trainer | None, checkpoint: dict[str, Any]) -> None:
+        """Refuse to save what is not finite in any process.
+
+        Raises:
+            DivergenceError: On all of them.
+        """
+        callbacks = [] if trainer is None else trainer.callbacks  # type: ignore[attr-defined]  # a connector sets it
+        self = next((c for c in callbacks if isinstance(c, cls)), None)
+        if trainer is None or self is None:
+            refuse_not_finite(checkpoint)
+        else:
+            refuse_not_finite(checkpoint, trainer.global_rank, self._together.highest)
 
     # ── chance ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -185,9 +204,16 @@ class ExactResuming(Callback):
         """Begin new means."""
         self._means.begin(trainer)
 
-    def on_train_epoch_end(self, trainer: Trainer, model: LightningModule) -> None:  # noqa: ARG002 -- Lightning's
-        """Resume no more."""
+    def on_train_epoch_end(self, trainer: Trainer, model: LightningModule) -> None:
+        """Resume no more; and give every process the first one's running statistics, before others see the model.
+
+        DistributedDataParallel does so before each step. So what the processes do after an epoch without a validation,
+        such as drawing samples together, they do with one model: the one that the checkpoint holds.
+        """
         self._means.finish(trainer)
+        if trainer.world_size > 1:
+            own = getattr(model, "_ddp_params_and_buffers_to_ignore", ())  # of each process, such as its chains
+            take_from_first(buffer for name, buffer in model.named_buffers() if name not in own)
         trainer.fit_loop.epoch_loop.restarting = False
 
     def on_train_end(self, trainer: Trainer, model: LightningModule) -> None:  # noqa: ARG002 -- Lightning's
@@ -208,32 +234,21 @@ class ExactResuming(Callback):
         own["means"] = _on_cpu(EpochMeans.state_dict(trainer))
         if trainer.training and trainer.fit_loop.epoch_loop._should_accumulate():  # this process's, not yet averaged
             own["gradients"] = {k: p.grad.cpu() for k, p in model.named_parameters() if p.grad is not None}
-        checkpoint[RANKS_KEY] = self._of_all(trainer, own)
+        checkpoint[RANKS_KEY] = self._together.gather(trainer, own)
         checkpoint[METRICS_KEY] = _on_cpu(dict(trainer.callback_metrics))
-
-    def _of_all(self, trainer: Trainer, own: dict[str, Any]) -> list[dict[str, Any]]:
-        """Give the states of all processes, in the first one; of this one alone if the others do not save too."""
-        if trainer.world_size == 1:
-            return [own]
-        states: list[Any] = [None] * trainer.world_size
-        states[trainer.global_rank] = own
-        if self._group is not None:
-            try:
-                dist.gather_object(own, states if trainer.global_rank == 0 else None, group=self._group)
-            except RuntimeError:
-                self._group = None
-                warnings.warn(
-                    "the other processes did not save a checkpoint at the same time, so this one holds the state of "
-                    "this process alone and is not resumed exactly: call trainer.save_checkpoint on all of them",
-                    stacklevel=2,
-                )
-        return states
+        checkpoint[STOPPED_KEY] = stop_of(trainer)
 
     def on_load_checkpoint(self, trainer: Trainer, model: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
         """Take them, for when the training begins."""
-        if RANKS_KEY not in checkpoint:  # of an older version
+        if trainer.state.fn != TrainerFn.FITTING:
             return
-        states = checkpoint[RANKS_KEY]
+        self._step = checkpoint["global_step"]
+        # Before Lightning replaces it by what it was: what the user says now counts.
+        self._patience = {c: c.patience for c in trainer.early_stopping_callbacks}
+        states = checkpoint.get(RANKS_KEY)
+        self._resumed = {"metrics": checkpoint.get(METRICS_KEY, {}), "stop": checkpoint.get(STOPPED_KEY)}
+        if states is None:  # of an older version
+            return
         if len(states) != trainer.world_size and trainer.is_global_zero:
             warnings.warn(
                 f"the checkpoint is of a training in {len(states)} process(es) and goes on in {trainer.world_size}: "
@@ -241,24 +256,48 @@ class ExactResuming(Callback):
                 stacklevel=2,
             )
         state = states[trainer.global_rank % len(states)]
-        if state is not None:
-            self._resumed = state | {"metrics": checkpoint.get(METRICS_KEY, {})}
+        if state is None:
+            warnings.warn(
+                f"the checkpoint does not hold the state of process {trainer.global_rank}, which did not save it too: "
+                "the training will not end exactly as it would have",
+                stacklevel=2,
+            )
+        else:
+            self._resumed |= state
+
+    def on_fit_start(self, trainer: Trainer, model: LightningModule) -> None:  # noqa: ARG002 -- Lightning's
+        """Check that all processes go on from the same step, before any of them computes anything.
+
+        Raises:
+            ConfigurationError: If they do not.
+        """
+        if not trainer.strategy.restore_checkpoint_after_setup:  # a sharded model is loaded by all together, or not
+            check_together(trainer, trainer.global_step if self._step is None else self._step)
 
     def on_train_start(self, trainer: Trainer, model: Any) -> None:
         """Go on with what was saved, at the place where it was saved."""
         self._before = RandomState(model.device)
         state, self._resumed = self._resumed, None
-        if state is not None:
-            model.load_rank_state(state["model"])
-            for name, gradient in state.get("gradients", {}).items():
-                model.get_parameter(name).grad = gradient.to(model.device)
-            trainer.callback_metrics.update(state["metrics"])
-            if trainer.fit_loop.restarted_mid_epoch:
-                self._means.waiting = dict(state.get("means", {}))
-            RandomState.of(state["random"], model.device).restore()
+        if state is None:
+            finish_step(trainer, model)
+            return
+        trainer.callback_metrics.update(state["metrics"])
+        if "random" in state:
+            self._take(trainer, model, state)
         finish_step(trainer, model)
-        if any(getattr(c, "wait_count", 0) >= c.patience for c in trainer.early_stopping_callbacks):
-            trainer.should_stop = True  # as it was; EarlyStopping would have it train for another epoch
+        for callback, patience in self._patience.items():
+            callback.patience = patience
+        if stays_stopped(trainer, state["stop"]):
+            trainer.should_stop = True
+
+    def _take(self, trainer: Trainer, model: Any, state: dict[str, Any]) -> None:
+        """Take what this process alone had."""
+        model.load_rank_state(state["model"])
+        for name, gradient in state.get("gradients", {}).items():
+            model.get_parameter(name).grad = gradient.to(model.device)
+        if trainer.fit_loop.restarted_mid_epoch:
+            self._means.waiting = dict(state.get("means", {}))
+        RandomState.of(state["random"], model.device).restore()
 
 
 def _on_cpu(state: Any) -> Any:
