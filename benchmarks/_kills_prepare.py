@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,16 @@ from pcgen.io import describe_file
 _MESHES, _CLOUDS, _POINTS = 360, 240, 512
 _KINDS = ("shards", "file")
 _DEADLINE = 300  # seconds that one run may take
+_ORPHANS_END = 20  # seconds after their parent's death, by which its workers must have ended by themselves
 
 
 def trials(n: int, folder: Path, seed: int = 0) -> list[dict[str, Any]]:
     """Kill the conversion of a tree of meshes and clouds, go on until it is done, and compare.
 
-    Shards and one file take turns, and so do one process and two. A run and all its workers are killed at a moment
-    drawn uniformly from the time that an uninterrupted one takes; half of the runs that go on are killed too.
+    Shards and one file take turns, and so do one process and two. Half of the moments are drawn uniformly from the
+    time that an uninterrupted run takes, and half from the time in which its shards appear; half of the runs that go on
+    are killed too. A run is killed with all its workers, except in every third trial, of two processes, where the next
+    run begins at once beside the orphans, which must end by themselves.
 
     Args:
         n: How many trials.
@@ -32,20 +36,22 @@ def trials(n: int, folder: Path, seed: int = 0) -> list[dict[str, Any]]:
         seed: Decides the moments.
 
     Returns:
-        For each trial: `kind`, `jobs`, `kills`, `moments` (seconds), `shards_after` (whole ones after each kill)
-        and `faults`: what could be read although it was not whole, what differs in the end from the uninterrupted
-        result by a byte, and what should not be there.
+        For each trial: `kind`, `jobs`, `parent_only`, `kills`, `moments` (seconds), `shards_after` (whole ones, or
+        parts of what becomes one file, after each kill), `orphans` (workers that outlived their parent's death at
+        first, for each kill) and `faults`: what could be read although it was not whole, what differs in the end from
+        the uninterrupted result by a byte, what should not be there, and orphans that had to be killed.
     """
     rng = random.Random(seed)
     source = folder / "source"
     _make(source, seed)
-    whole: dict[tuple[str, int], tuple[dict[str, str], float]] = {}
+    whole: dict[tuple[str, int], tuple[dict[str, str], float, float]] = {}
     results = []
     for number in range(n):
-        key = _KINDS[number % 2], 1 + number // 2 % 2
+        parent_only = number % 3 == 2
+        key = _KINDS[number % 2], 2 if parent_only else 1 + number // 2 % 2
         if key not in whole:
             whole[key] = _uninterrupted(source, folder / f"whole-{key[0]}-{key[1]}", *key)
-        results.append(_trial(source, folder / f"trial-{number:03d}", *key, *whole[key], rng))
+        results.append(_trial(source, folder / f"trial-{number:03d}", *key, *whole[key], rng, parent_only))
     return results
 
 
@@ -76,23 +82,31 @@ def _command(source: Path, place: Path, kind: str, jobs: int) -> list[str]:
 
 def _start(command: list[str]) -> "subprocess.Popen[bytes]":
     quiet = os.environ | {"OMP_NUM_THREADS": "1"}
+    # no pipe: orphans would hold it open
     return subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True, env=quiet
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=quiet
     )
 
 
 def _finish(command: list[str]) -> None:
-    process = _start(command)
-    _, error = process.communicate(timeout=_DEADLINE)
-    if process.returncode:
-        raise RuntimeError(f"the conversion ended with {process.returncode}: {error.decode()[-2000:]}")
+    if status := _start(command).wait(_DEADLINE):
+        raise RuntimeError(f"the conversion ended with {status}: {' '.join(command)}")
 
 
-def _uninterrupted(source: Path, place: Path, kind: str, jobs: int) -> tuple[dict[str, str], float]:
+def _uninterrupted(source: Path, place: Path, kind: str, jobs: int) -> tuple[dict[str, str], float, float]:
+    """Give digests of what is made, and the seconds until the first shard and until the end."""
     place.mkdir()
-    began = time.monotonic()
-    _finish(_command(source, place, kind, jobs))
-    return _bytes(place), time.monotonic() - began
+    began, first = time.monotonic(), 0.0
+    process = _start(_command(source, place, kind, jobs))
+    while process.poll() is None and time.monotonic() - began < _DEADLINE:
+        if not first and any(place.rglob("shard-*.h5")):
+            first = time.monotonic() - began
+        time.sleep(0.01)
+    seconds = time.monotonic() - began
+    if process.poll() != 0:
+        process.kill()
+        raise RuntimeError(f"the conversion ended with {process.wait()}")
+    return _bytes(place), first, seconds
 
 
 def _bytes(place: Path) -> dict[str, str]:
@@ -102,36 +116,66 @@ def _bytes(place: Path) -> dict[str, str]:
 
 
 def _trial(
-    source: Path, place: Path, kind: str, jobs: int, expected: dict[str, str], seconds: float, rng: random.Random
-) -> dict[str, Any]:
+    source: Path, place: Path, kind: str, jobs: int, expected: dict[str, str], first: float, seconds: float,
+    rng: random.Random, parent_only: bool,
+) -> dict[str, Any]:  # fmt: skip
     place.mkdir()
     command = _command(source, place, kind, jobs)
     moments: list[float] = []
-    torn: list[str] = []
+    faults: list[str] = []
     shards: list[int] = []
+    sessions: list[int] = []
+    orphans: list[int] = []
     while not moments or rng.random() < 0.5:
-        moments.append(round(rng.uniform(0, seconds), 3))
-        _kill(command, moments[-1])
-        torn += _torn(place, kind, expected)
+        moments.append(round(rng.uniform(first if rng.random() < 0.5 else 0, seconds), 3))
+        sessions.append(_kill(command, moments[-1], parent_only=parent_only))
+        orphans.append(len(_of_session(sessions[-1])))
+        faults += [f"torn: {x}" for x in _torn(place, kind, expected)]
         shards.append(len(list(place.rglob("shard-*.h5"))))
     _finish(command)
+    faults += [f"outlived its parent: {pid}" for session in sessions for pid in _end_orphans(session)]
     found = _bytes(place)
-    differing = [name for name, digest in expected.items() if found.get(name) != digest]
+    faults += [f"differs: {name}" for name, digest in expected.items() if found.get(name) != digest]
     leftovers = {p.relative_to(place).as_posix() for p in place.rglob("*")} - set(expected) - {"set"}
-    faults = [f"torn: {x}" for x in torn] + [f"differs: {x}" for x in differing]
     faults += [f"left over: {x}" for x in sorted(leftovers)]
-    return {"kind": kind, "jobs": jobs, "kills": len(moments), "moments": moments, "shards_after": shards,
-            "faults": faults}  # fmt: skip
+    return {"kind": kind, "jobs": jobs, "parent_only": parent_only, "kills": len(moments), "moments": moments,
+            "shards_after": shards, "orphans": orphans, "faults": faults}  # fmt: skip
 
 
-def _kill(command: list[str], after: float) -> None:
-    """Start a run and kill it with all its workers, unless it is done before."""
+def _kill(command: list[str], after: float, *, parent_only: bool) -> int:
+    """Start a run and kill it, unless it is done before; return the number of its session."""
     process = _start(command)
     try:
-        process.communicate(timeout=after)
+        process.wait(after)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=_DEADLINE)
+        if parent_only:
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait(_DEADLINE)
+    return process.pid
+
+
+def _of_session(session: int) -> list[int]:
+    """Give the processes of a session that are not dead, as Linux tells them; none elsewhere."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, number = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[:4]
+            if int(number) == session and state not in "ZX":
+                found.append(int(path.parent.name))
+    return found
+
+
+def _end_orphans(session: int) -> list[int]:
+    """Wait for the processes of a session to end; kill those that do not, and return them."""
+    until = time.monotonic() + _ORPHANS_END
+    while (left := _of_session(session)) and time.monotonic() < until:
+        time.sleep(0.1)
+    for pid in left:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return left
 
 
 def _torn(place: Path, kind: str, expected: dict[str, str]) -> list[str]:

@@ -1,17 +1,22 @@
 """What reading a batch at a time from files costs: clouds a second in memory, from one HDF5 file and from shards.
 
-    python benchmarks/shards.py [--clouds 8000] [--points 2048] [--batch 32] [--shard-size 1000] [--epochs 3] [--cold]
+    python benchmarks/shards.py [--clouds 8000] [--points 2048] [--batch 32] [--shard-size 1000] [--epochs 5] [--cold]
 
-All ways take turns in one run; the fastest epoch of each counts. The files are in the page cache, except where --cold
+All ways take turns in one run; the table gives the median of each way's epochs, with the fastest and the slowest. The
+last rows are two processes that read at once, each its half of the shuffled set, as the ranks of a training do; they
+count the clouds of both. The files are in the page cache, except where --cold
 asks the system to forget them before every epoch. "through HDF5" is the same file, gathered by h5py.
 """
 
 import argparse
+import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import h5py
@@ -19,7 +24,7 @@ import numpy as np
 import torch
 
 from pcgen.datamodules import PointClouds
-from pcgen.io import prepare
+from pcgen.io import LazyClouds, prepare
 
 
 def write(path: Path, clouds: int, points: int) -> None:
@@ -73,7 +78,7 @@ def epoch(make: Callable[[], Any]) -> float:
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("clouds", 8000), ("points", 2048), ("batch", 32), ("shard-size", 1000), ("epochs", 3)):
+    for name, default in (("clouds", 8000), ("points", 2048), ("batch", 32), ("shard-size", 1000), ("epochs", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--cold", action="store_true", help="drop the files from the page cache before every epoch")
     options = parser.parse_args()
@@ -91,19 +96,61 @@ def main() -> None:
         count = len(list(many.glob("*.h5")))
         print(f"{options.clouds} clouds of {options.points} points, {count} shards, batches of {B}, ", end="")
         print(f"{'cold' if options.cold else 'warm'}, torch {torch.__version__}")
-        times = _measure(ways, options.epochs, (lambda: forget(folder)) if options.cold else lambda: None)
-        print(f"{'':28}{'clouds a second':>18}{'ms a batch':>12}{'of memory':>11}")
-        for name, seconds in times.items():
-            rate, each = options.clouds / seconds, 1e3 * seconds * B / options.clouds
-            print(f"{name:28}{rate:18.0f}{each:12.2f}{times['in memory'] / seconds:11.2f}")
+        with _ranks(one, B) as of_one, _ranks(many, B) as of_many:
+            ways |= {"one file, 2 ranks": of_one, "shards, 2 ranks": of_many}
+            times = _measure(ways, options.epochs, (lambda: forget(folder)) if options.cold else lambda: None)
+        print(f"{'':24}{'clouds a second: median (slowest to fastest)':>46}{'ms a batch':>12}{'of memory':>11}")
+        for name, several in times.items():
+            slowest, middle, fastest = (options.clouds / f(several) for f in (max, median, min))
+            rates = f"{middle:.0f} ({slowest:.0f} to {fastest:.0f})"
+            share = median(times["in memory"]) / median(several)
+            print(f"{name:24}{rates:>46}{1e3 * B / middle:12.2f}{share:11.2f}")
 
 
 def _again(batches: Any) -> Callable[[], Any]:
     return lambda: batches
 
 
-def _measure(ways: dict[str, Callable[[], Any]], epochs: int, before: Callable[[], None]) -> dict[str, float]:
-    """Give the fastest epoch of each; the first, in which workers start, is left out."""
+@contextmanager
+def _ranks(path: Path, batch: int) -> Iterator[Callable[[], Any]]:
+    """Keep two processes that read an epoch of half the clouds each, at once, whenever asked."""
+    context = multiprocessing.get_context("spawn")
+    starts, done = [context.Semaphore(0) for _ in range(2)], context.Semaphore(0)
+    ranks = [
+        context.Process(target=_rank, args=(rank, path, batch, start, done), daemon=True)
+        for rank, start in enumerate(starts)
+    ]
+
+    def both() -> list[torch.Tensor]:
+        for start in starts:
+            start.release()
+        for _ in ranks:
+            if not done.acquire(timeout=600):
+                raise SystemExit("a rank did not end its epoch")
+        return []
+
+    for rank in ranks:
+        rank.start()
+    try:
+        yield both
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.join()
+
+
+def _rank(rank: int, path: Path, batch: int, start: Any, done: Any) -> None:
+    clouds = LazyClouds(path)
+    order = np.random.default_rng(0).permutation(len(clouds))[rank::2]
+    while True:
+        start.acquire()
+        for first in range(0, len(order), batch):
+            torch.from_numpy(clouds.gather(order[first : first + batch])).view(-1)[0].item()
+        done.release()
+
+
+def _measure(ways: dict[str, Callable[[], Any]], epochs: int, before: Callable[[], None]) -> dict[str, list[float]]:
+    """Give the seconds of each way's epochs; the first, in which workers start, is left out."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(epochs + 1):
         for name, make in ways.items():
@@ -111,7 +158,7 @@ def _measure(ways: dict[str, Callable[[], Any]], epochs: int, before: Callable[[
             seconds = epoch(make)
             if turn:
                 times[name].append(seconds)
-    return {name: min(several) for name, several in times.items()}
+    return times
 
 
 if __name__ == "__main__":
