@@ -1,8 +1,11 @@
 """Small files of every flavour, made when they are needed. Those named `bad…` are to be refused as they are."""
 
+import functools
 import gzip
+import json
 import math
 import struct
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -166,6 +169,43 @@ def hdf5_points(folder: Path) -> None:
         f["label"] = np.array([[1], [0], [1]], "u1")
     with h5py.File(folder / "ply_data_train0.h5", "w") as f:
         f["data"], f["label"] = X, np.array([[3], [1], [39]], "u1")
+
+
+SHARDS = ("shard-00000-of-00002.h5", "shard-00001-of-00002.h5")
+
+
+@functools.cache
+def _set() -> dict[str, bytes]:
+    from pcgen.io import prepare, write_clouds
+
+    with tempfile.TemporaryDirectory() as place:
+        source, made = Path(place) / "raw.npy", Path(place) / "set"
+        write_clouds(source, np.concatenate([X, X[:2]]))
+        prepare(source, made, num_points=8, jobs=1, progress=False, shard_size=3)
+        return {path.name: path.read_bytes() for path in made.iterdir()}
+
+
+def shards_in(folder: Path) -> None:
+    """Write a set in two shards."""
+    for name, content in _set().items():
+        (folder / name).write_bytes(content)
+
+
+def shard_index(folder: Path) -> None:
+    content = _set()["shards.json"]
+    (folder / "good.json").write_bytes(content)
+    many = {"finished": False, "shard_size": 1}
+    nothing = [{"file": name, "clouds": 0} for name in SHARDS]
+    for name, changes in {
+        "many": many | {"clouds": 200_000}, "unfinished": many | {"clouds": 100_000}, "seed": {"seed": 1},
+        "nothing": {"shards": nothing},
+    }.items():  # fmt: skip
+        (folder / f"bad_{name}.json").write_text(json.dumps(json.loads(content) | changes))
+
+
+def shard(folder: Path) -> None:
+    (folder / "good.h5").write_bytes(_set()[SHARDS[0]])
+    (folder / "bad_other.h5").write_bytes(_set()[SHARDS[1]])
 
 
 def hdf5(folder: Path) -> None:

@@ -116,6 +116,27 @@ def listing(path: Path) -> None:
         path.unlink()
 
 
+def shard_index(path: Path) -> None:
+    """Read a set whose index is damaged."""
+    _shards(path, "shards.json")
+
+
+def shard(path: Path) -> None:
+    """Read a set of which one shard is damaged."""
+    _shards(path, seeds.SHARDS[0])
+
+
+def _shards(path: Path, name: str) -> None:
+    from pcgen.io import is_stale
+
+    path.replace(path.with_name(name))
+    try:
+        is_stale(path.parent, path.parent / seeds.SHARDS[1], num_points=8)
+        lazy(path.parent)
+    finally:
+        path.with_name(name).unlink()
+
+
 TARGETS: dict[str, Target] = {
     "ply": Target(seeds.ply, clouds, seeds.PLY_WORDS),
     "ply-mesh": Target(seeds.ply_mesh, mesh, seeds.PLY_WORDS),
@@ -127,6 +148,8 @@ TARGETS: dict[str, Target] = {
     "npz": Target(seeds.npz, clouds, (b"'|O'", b"'<f8'", b"points.npy", b"label.npy")),
     "hdf5": Target(seeds.hdf5, clouds, (b"points", b"TREE", b"HEAP", b"SNOD", b"GCOL")),
     "hdf5-lazy": Target(seeds.hdf5_points, lazy, (b"points", b"TREE", b"HEAP", b"SNOD", b"GCOL")),
+    "shard-index": Target(seeds.shard_index, shard_index, (b"100000", b"-1", b"true"), companions=seeds.shards_in),
+    "shard": Target(seeds.shard, shard, (b"points", b"seed", b"fingerprint"), companions=seeds.shards_in),
     "images": Target(seeds.images, images, (b"images.npy", b"'|u1'", b"IDAT", b"IHDR")),
     "idx": Target(seeds.idx, idx),
     "scores": Target(seeds.scores, scores, (b"null", b"[]", b"{}", b"NaN", b'"format": 1', b"1e999", b'"\\u001b[31m"')),
