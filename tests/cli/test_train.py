@@ -131,7 +131,7 @@ def fit_that_fails(cli, tiny, monkeypatch):
         raising = {"class_path": "failing.Raise", "init_args": {"where": where, "kind": kind}}
         config["trainer"]["callbacks"] = [raising, {"class_path": "ModelCheckpoint", "init_args": {"save_last": True}}]
         tiny.write_text(yaml.safe_dump(config))
-        return cli("fit", "--config", tiny)
+        return cli("fit", "--config", tiny, "--trust")
 
     return run
 
