@@ -55,10 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run what has not finished, then show the table and draw the picture."""
     sweep = read_sweep(arguments.file)
-    try:
-        more = [TRUST] if arguments.trust else sweep.check_trust() or []
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{arguments.file}: {error}") from None
+    more = [TRUST] if arguments.trust else []
+    if not arguments.trust:
+        sweep.check_trust(arguments.file)
     folder = arguments.folder or Path("runs") / sweep.name
     trials = sweep.trials(arguments.count, arguments.seed)
     if arguments.dry_run:

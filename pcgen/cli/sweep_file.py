@@ -82,8 +82,11 @@ class Sweep(NamedTuple):
         """Give the words after `pcgen fit` of a trial."""
         return self._filled([f"--{key}={_word(value)}" for key, value in trial.values.items()])
 
-    def check_trust(self) -> None:
+    def check_trust(self, file: Path) -> None:
         """Refuse what a command line may say, for its words are the user's own, and these are a file's.
+
+        Args:
+            file: Theirs, for the error message.
 
         Raises:
             ConfigurationError: If a trial could name a class from outside the trusted packages, or says `--trust`.
@@ -95,11 +98,11 @@ class Sweep(NamedTuple):
         ]
         words = self._filled(possible)
         if any(word.partition("=")[0] == trust.TRUST for word in words):
-            raise ConfigurationError(f"{trust.TRUST} is not for a file to say: give it to pcgen sweep")
+            raise ConfigurationError(f"{file}: {trust.TRUST} is not for a file to say: give it to pcgen sweep")
         if named := trust.own_words(words):
             raise ConfigurationError(
-                f"a class of {named[0]!r} lies outside pcgen, and importing it would run code that a sweep names; pass "
-                f"{trust.TRUST} if you know where the file comes from"
+                f"{file}: a class of {named[0]!r} lies outside pcgen, and importing it would run code that a sweep "
+                f"names; pass {trust.TRUST} if you know where the file comes from"
             )
 
     def _filled(self, arguments: Sequence[str]) -> list[str]:
