@@ -42,8 +42,13 @@ def opened(path: Path) -> Iterator[Any]:
 def hdf5_catalog(path: Path) -> Catalog:
     """List the clouds of an HDF5 file."""
     with opened(path) as file:
-        groups = _shapenet_groups(file)
-        return _shapenet(path, file, groups) if groups else _ours(path, file)
+        return open_catalog(path, file)
+
+
+def open_catalog(path: Path, file: Any) -> Catalog:
+    """List the clouds of an HDF5 file that is open."""
+    groups = _shapenet_groups(file)
+    return _shapenet(path, file, groups) if groups else _ours(path, file)
 
 
 def _ours(path: Path, file: Any) -> Catalog:

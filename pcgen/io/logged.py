@@ -39,7 +39,7 @@ def logged_texts(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     if not path.exists():
         return
     with _lines(path) as reader:
-        columns = next(reader, [])
+        columns: list[str] = next(reader, [])
         for cells in filter(None, reader):
             if len(cells) != len(columns):
                 where = f"{path}, line {reader.line_num}"

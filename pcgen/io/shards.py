@@ -15,7 +15,7 @@ import numpy as np
 
 from pcgen.errors import DataError
 from pcgen.io.files import atomic
-from pcgen.io.hdf5 import hdf5_catalog, opened
+from pcgen.io.hdf5 import open_catalog, opened
 from pcgen.io.listing import Catalog, Items
 from pcgen.io.mesh import Method
 from pcgen.io.names import join
@@ -174,11 +174,10 @@ def shard_catalog(folder: Path) -> Catalog:
 def _part(path: Path, plan: Plan, rows: range, count: int) -> Catalog:
     if not path.is_file():
         raise DataError(f"{path} is missing: copy it again, or prepare the set anew with --overwrite")
-    part = hdf5_catalog(path)
+    with opened(path) as file:
+        part, differing = open_catalog(path, file), _differing(file, plan, rows)
     if len(part) != count:
         raise DataError(f"{path} has {len(part)} clouds instead of {count}: {_OTHER_SET}")
-    with opened(path) as file:
-        differing = _differing(file, plan, rows)
     if differing:
         raise DataError(f"{path} differs from {INDEX} in {', '.join(differing)}: {_OTHER_SET}")
     return part
