@@ -209,10 +209,10 @@ def guarded(named: Sequence[str], *, trust: bool) -> Iterator[None]:
     settings, paths_of = _common.parsing_settings, _util.canonical_import_paths
     before = dict(settings)
 
-    def of_classes(found: Any) -> set[str]:
-        paths: set[str] = paths_of(found)
+    def of_classes(obj: Any) -> set[Any]:
+        paths: set[Any] = paths_of(obj)
         ours = [path for path in paths if _is_under(path, TRUSTED)]  # what is neither ours nor named is refused below
-        if ours and not isinstance(found, type | ModuleType):
+        if ours and not isinstance(obj, type | ModuleType):
             raise _common.ImportDenied(f"Importing '{min(ours)}' is not allowed: it is no class")
         return paths
 
