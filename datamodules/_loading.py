@@ -20,7 +20,7 @@ from torch.utils.data.distributed import DistributedSampler
 from pcgen.base import Batch
 from pcgen.datamodules.augmentations import Augmentation
 from pcgen.errors import ConfigurationError, DataError
-from pcgen.training.resuming import seeded_global_generators
+from pcgen.training.chance import seeded_global_generators
 
 Ints = NDArray[np.int64]
 

@@ -13,9 +13,10 @@ from pytorch_lightning import Callback
 sys.path.insert(0, str(Path(__file__).parent))
 import test_zoo
 
+from pcgen.errors import ConfigurationError, DivergenceError
 from pcgen.training import resuming, together
 
-NAMES = ("VAE", "GAN", "EBGAN", "GenerativePointNet-persistent")  # batch norm, players, a margin, chains
+NAMES = ("VAE", "EBGAN", "GenerativePointNet-persistent")  # batch norm, players and a margin, chains
 POINT = 1  # batches: in the midst of the first epoch of two
 
 
@@ -47,7 +48,75 @@ def main(folder):
         quiet = {"enable_checkpointing": False, "num_sanity_val_steps": 0}
         rank = fit(name, folder / f"{name}-whole", 0, **quiet).global_rank
         fit(name, folder / f"{name}-resumed", 7 + rank, folder / f"{name}-whole.ckpt", **quiet)
+    found = {"apart": apart(folder, rank), "spoiled": spoiled(folder, rank), "seen": seen(folder)}
+    torch.save(found, folder / f"found-{rank}.pt")
     alone(folder, rank)
+
+
+def apart(folder, rank):
+    """Have the first process alone go on; give what either says, and whether it computed anything before."""
+    validated = []
+
+    class Witness(Callback):
+        def on_validation_start(self, *_):
+            validated.append(True)
+
+    runner = test_zoo.trainer(folder, devices=2, strategy="ddp", enable_checkpointing=False, callbacks=[Witness()])
+    path = folder / "VAE-whole.ckpt" if rank == 0 else None
+    try:
+        runner.fit(test_zoo.SMALL["VAE"](), test_zoo.data("VAE"), ckpt_path=path)
+    except ConfigurationError as error:
+        return str(error), validated
+    return "nothing", validated
+
+
+def spoiled(folder, rank):
+    """Save while a buffer of the second process is not finite; give what either says."""
+    said = []
+
+    class Spoiler(Callback):
+        def on_train_batch_end(self, trainer, model, *_):
+            if said:
+                return
+            buffer = next(b for name, b in model.named_buffers() if name.endswith("running_mean"))
+            before = buffer.clone()
+            buffer.fill_(float("nan") if rank == 1 else 0.0)
+            for weights_only in (False, True):
+                try:
+                    trainer.save_checkpoint(folder / "spoiled.ckpt", weights_only=weights_only)
+                    said.append("saved")
+                except DivergenceError as error:
+                    said.append(str(error))
+            buffer.copy_(before)
+
+    quiet = {"enable_checkpointing": False, "num_sanity_val_steps": 0, "limit_val_batches": 0}
+    runner = test_zoo.trainer(folder, devices=2, strategy="ddp", callbacks=[Spoiler()], **quiet)
+    runner.fit(test_zoo.SMALL["VAE"](), test_zoo.data("VAE"))
+    return said
+
+
+def seen(folder):
+    """Give the running statistics that callbacks see at an epoch's end without a validation, by model."""
+    found = {}
+
+    class Painter(Callback):
+        def on_train_epoch_end(self, _, model):
+            own = getattr(model, "_ddp_params_and_buffers_to_ignore", ())
+            found[type(model).__name__] = {n: b.clone() for n, b in model.named_buffers() if n not in own}
+
+    class Own(type(test_zoo.SMALL["VAE"]())):
+        """One of a user's own, that knows nothing of the hook it replaces."""
+
+        def on_train_epoch_end(self):
+            pass
+
+    torch.manual_seed(0)
+    quiet = {"enable_checkpointing": False, "num_sanity_val_steps": 0, "limit_val_batches": 0}
+    model = test_zoo.SMALL["VAE"]()
+    model.__class__ = Own
+    runner = test_zoo.trainer(folder, devices=2, strategy="ddp", callbacks=[Painter()], **quiet)
+    runner.fit(model, test_zoo.data("VAE"))
+    return found
 
 
 def alone(folder, rank):
@@ -57,12 +126,13 @@ def alone(folder, rank):
 
     class Alone(Callback):
         def on_train_batch_end(self, trainer, *_):
-            if rank == 0 and not made:
+            if rank == 0:  # after either step: it says so each time
                 made.update(trainer._checkpoint_connector.dump_checkpoint())
 
     runner = functools.partial(test_zoo.trainer, folder, devices=2, strategy="ddp", enable_checkpointing=False)
     runner(callbacks=[Alone()]).fit(test_zoo.SMALL["VAE"](), test_zoo.data("VAE"))
     if rank == 0:
+        torch.save(made, folder / "alone.ckpt")
         print("STATES", [state is not None for state in made[resuming.RANKS_KEY]], flush=True)  # noqa: T201
 
 

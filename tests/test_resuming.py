@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
+from pytorch_lightning.callbacks import Callback, Checkpoint, EarlyStopping
 from torch import nn
 
 import pcgen
@@ -17,7 +17,7 @@ from pcgen.datamodules import Shapes
 from pcgen.datamodules.augmentations import Augmentation
 from pcgen.models import GAN, VAE
 from pcgen.nets import MLPDecoder, PointNetEncoder
-from pcgen.training.resuming import RandomState, seed_global_generators
+from pcgen.training.chance import RandomState, seed_global_generators
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE))  # the processes import these files, so they are modules and no fixtures
@@ -118,9 +118,13 @@ def resume_everywhere(make, source, folder, points, **options):
         assert differences(expected, final(folder / name)) == [], name
 
 
+AT_AN_EPOCHS_END = {"VAE", "EBGAN", "BetaVAE-capacity-images"}  # something changes there
+
+
 @every_model
-def test_every_model_goes_on_from_the_midst_and_both_ends_of_an_epoch(name, tmp_path):
-    resume_everywhere(SMALL[name], functools.partial(data, name), tmp_path, ["batch-2", "batch-3", "epoch-3"])
+def test_every_model_goes_on_from_the_midst_of_an_epoch(name, tmp_path):
+    points = ["batch-2", "batch-3"] if name in AT_AN_EPOCHS_END else ["batch-2"]
+    resume_everywhere(SMALL[name], functools.partial(data, name), tmp_path, points)
 
 
 # ── ways of training ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -159,15 +163,13 @@ GAN_ON_PLATEAUS = functools.partial(gan, functools.partial(Monitored, **PLATEAU)
 
 # Model, the data's arguments, where it is stopped, the trainer's options.
 WAYS = {
-    "schedule-of-epochs": (functools.partial(vae, HALVE), {}, ("batch-1", *ENDS), {}),
-    "schedule-of-steps": (functools.partial(vae, ON_STEPS, "step"), {}, ("batch-3", "batch-5"), {}),
+    "schedule-of-epochs": (functools.partial(vae, HALVE), {}, ENDS, {}),
     "plateau": (functools.partial(vae, ON_PLATEAUS), {}, ("batch-3", *ENDS), {}),
     "plateau-of-two-players": (GAN_ON_PLATEAUS, {}, ("batch-3", *ENDS), {}),
-    "two-players": (gan, {}, ("batch-3", *ENDS), {}),
     "validation-between": (
         functools.partial(vae, HALVE),
         {"val_size": 24},
-        ("batch-2", "validation-2", "batch-5", "batch-9"),
+        ("batch-2", "validation-2", "batch-9"),
         {"val_check_interval": 2},
     ),
     "validation-across-epochs": (
@@ -188,16 +190,16 @@ WAYS = {
     "clipped-sums-of-two-players": (
         gan,
         {},
-        ("batch-1", "batch-2", "batch-5"),
+        ("batch-1", "batch-5"),
         {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1},
     ),
     "number-of-steps": (
         functools.partial(vae, HALVE),
         {},
-        ("batch-3", *ENDS),
+        ("batch-5", "epoch-5"),
         {"max_epochs": -1, "max_steps": 8},
     ),
-    "without-the-rest": (vae, {"train_size": 44, "drop_last": True}, ("batch-4", "batch-5"), {}),
+    "without-the-rest": (vae, {"train_size": 44, "drop_last": True}, ("batch-5",), {}),
     "workers": (vae, {"num_workers": 2}, ("batch-3",), {}),
 }
 
@@ -216,12 +218,50 @@ def test_neither_workers_nor_a_logger_change_a_training(tmp_path):
         assert differences(final(tmp_path / "plain"), final(tmp_path / other)) == []
 
 
-def test_a_training_that_was_stopped_early_stays_stopped(tmp_path):
-    impatient = functools.partial(EarlyStopping, "val/loss", min_delta=1e9, patience=1)
-    whole = run(vae, shapes, tmp_path / "whole", 0, ["epoch-10"], callbacks=[impatient], max_epochs=9)
-    assert whole.events[-1][0] == "end of epoch"
-    path = tmp_path / "whole" / "epoch-10.ckpt"
-    assert run(vae, shapes, tmp_path / "again", 1, ckpt_path=path, callbacks=[impatient], max_epochs=9).events == []
+class Stopper(Callback):
+    """One of a user's own."""
+
+    def on_train_epoch_end(self, trainer, _):
+        trainer.should_stop = True
+
+
+class Broken(Callback):
+    """Logs what is not finite."""
+
+    def on_train_epoch_end(self, _, model):
+        model.log("broken", float("nan"))
+
+
+loss = functools.partial(EarlyStopping, "val/loss", patience=99)
+IMPATIENT = functools.partial(EarlyStopping, "val/loss", min_delta=1e9)
+
+# What stops a training, and with what it goes on.
+STOPS = {
+    "patience": ([functools.partial(IMPATIENT, patience=0)], [functools.partial(IMPATIENT, patience=2)]),
+    "threshold": ([functools.partial(loss, stopping_threshold=1e9)], [functools.partial(loss, stopping_threshold=0.0)]),
+    "divergence": ([functools.partial(loss, divergence_threshold=-1e9)], [loss]),
+    "finite": ([Broken, functools.partial(EarlyStopping, "broken")], [Broken]),
+    "a user's own": ([Stopper], []),
+}
+
+
+@pytest.mark.parametrize("stop", STOPS)
+def test_a_stopped_training_stays_stopped_until_what_stopped_it_is_changed(stop, tmp_path):
+    stopping, others = STOPS[stop]
+    whole = run(vae, shapes, tmp_path / "whole", 0, callbacks=stopping, max_epochs=4)
+    epochs = 2 if stop == "patience" else 1  # a first epoch is always better than none
+    assert whole.events[-1][:3] == ("end of epoch", epochs - 1, 5 * epochs)
+    path = tmp_path / "whole" / "final.ckpt"
+    again = functools.partial(run, vae, shapes, ckpt_path=path, max_epochs=epochs + 1)
+    assert again(tmp_path / "again", 1, callbacks=stopping).events == []
+    assert again(tmp_path / "on", 2, callbacks=others).events[-1][2] == 5 * (epochs + 1)
+
+
+def test_a_training_that_had_all_its_epochs_goes_on_with_more(tmp_path):
+    callbacks = [functools.partial(loss, stopping_threshold=0.0)]
+    run(vae, shapes, tmp_path, 0, callbacks=callbacks, max_epochs=1)
+    more = run(vae, shapes, tmp_path / "more", 1, ckpt_path=tmp_path / "final.ckpt", callbacks=callbacks)
+    assert more.events[-1][:3] == ("end of epoch", 1, 10)
 
 
 # ── chance ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -247,8 +287,7 @@ class Careless(VAE):
 
 
 def test_what_is_drawn_from_global_generators_is_repeated(tmp_path):
-    points = ["batch-2", "batch-5", "validation-5", "epoch-5"]
-    resume_everywhere(Careless, shapes, tmp_path, points)
+    resume_everywhere(Careless, shapes, tmp_path, ["batch-2", "batch-5", "validation-5"])
 
 
 def test_every_step_has_another_chance_and_validating_does_not_change_it(tmp_path):
@@ -344,7 +383,36 @@ def test_the_chains_of_every_process_are_in_the_checkpoint(both):
 def test_a_process_that_saves_alone_says_so_and_waits_for_nobody(both):
     _, said = both
     assert "STATES [True, False]" in said[0]
-    assert "did not save a checkpoint at the same time" in said[0]
+    assert said[0].count("did not save a checkpoint at the same time") == 2  # of two of them
+
+
+def test_a_process_without_its_state_is_told(both, tmp_path):
+    made = torch.load(both[0] / "alone.ckpt", weights_only=True)
+    made["pcgen_ranks"].reverse()  # now it is the first one's that is lacking
+    torch.save(made, tmp_path / "alone.ckpt")
+    with pytest.warns(UserWarning, match=r"does not hold the state of process 0"):
+        run(SMALL["VAE"], functools.partial(data, "VAE"), tmp_path, 0, ckpt_path=tmp_path / "alone.ckpt")
+
+
+def test_processes_that_go_on_from_different_steps_are_refused_before_they_compute(both):
+    for rank in (0, 1):
+        said, validated = torch.load(both[0] / f"found-{rank}.pt")["apart"]
+        assert f"from different steps, 0 to 1 (this one, rank {rank}, from {1 - rank})" in said
+        assert validated == []
+
+
+def test_what_is_not_finite_in_one_process_is_refused_by_both(both):
+    first, second = (torch.load(both[0] / f"found-{rank}.pt")["spoiled"] for rank in (0, 1))
+    assert len(first) == len(second) == 2
+    assert all("process 1 holds NaN or infinity" in said for said in first)
+    assert all("running_mean holds NaN or infinity" in said for said in second)
+    assert not (both[0] / "spoiled.ckpt").exists()
+
+
+def test_callbacks_see_one_model_at_an_epochs_end(both):
+    first, second = (torch.load(both[0] / f"found-{rank}.pt")["seen"]["Own"] for rank in (0, 1))
+    assert any("running_mean" in name for name in first)
+    assert differences(first, second) == []
 
 
 def test_another_number_of_processes_is_told(both, tmp_path):

@@ -15,15 +15,9 @@ order (`Trainer(deterministic=True)` avoids those that torch knows), and other h
 """
 # ruff: noqa: SLF001 -- the loops have no public way to say where they are
 
-import contextlib
-import hashlib
-import random
 import warnings
-from collections.abc import Iterator
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
-import numpy as np
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loops.evaluation_loop import RestartStage as EvaluationStage
@@ -32,7 +26,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from pcgen.ops.processes import take_from_first
-from pcgen.recipe import plain_numbers
+from pcgen.training.chance import RandomState, seed_global_generators
 from pcgen.training.epoch_means import EpochMeans
 from pcgen.training.refusing import refuse_not_finite
 from pcgen.training.stopping import STOPPED_KEY, stays_stopped, stop_of
@@ -56,73 +50,6 @@ class Resumable(Protocol):
 
     def load_rank_state(self, state: dict[str, Any]) -> None:
         """Take what `rank_state` gave."""
-
-
-# ── the global generators ─────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class RandomState:
-    """State of the global generators of torch (on the CPU and one device), NumPy and Python."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.torch = torch.get_rng_state()
-        self.cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-        self.numpy: Any = np.random.get_state()  # noqa: NPY002 -- this is about the global one
-        self.python = random.getstate()
-
-    def restore(self) -> None:
-        """Bring it back."""
-        torch.set_rng_state(self.torch)
-        if self.cuda is not None:
-            torch.cuda.set_rng_state(self.cuda, self.device)
-        np.random.set_state(self.numpy)  # noqa: NPY002
-        random.setstate(self.python)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Give it as tensors and plain values."""
-        _, keys, *rest = self.numpy
-        version, words, gauss = self.python
-        numpy = [torch.from_numpy(np.asarray(keys, np.int64)), *plain_numbers(rest)]
-        return {"torch": self.torch, "cuda": self.cuda, "numpy": numpy, "python": [version, list(words), gauss]}
-
-    @classmethod
-    def of(cls, state: dict[str, Any], device: torch.device) -> Self:
-        """Make it from what `state_dict` gave."""
-        self = cls(device)
-        self.torch = state["torch"].cpu()
-        if device.type == "cuda" and state["cuda"] is not None:
-            self.cuda = state["cuda"].cpu()
-        keys, *rest = state["numpy"]
-        version, words, gauss = state["python"]
-        self.numpy = ("MT19937", keys.cpu().numpy().astype(np.uint32), *rest)
-        self.python = (version, tuple(words), gauss)
-        return self
-
-
-def seed_global_generators(place: tuple[Any, ...], device: torch.device | None = None) -> None:
-    """Seed the global generators of torch (on the CPU and a device), NumPy and Python by plain values.
-
-    It takes some 40 µs and waits for no device. `torch.manual_seed` would look at every kind of device each time.
-    """
-    digest = hashlib.blake2b(repr(("global", *place)).encode(), digest_size=16).digest()
-    seed = int.from_bytes(digest[:8], "little") >> 1
-    torch.default_generator.manual_seed(seed)
-    if device is not None and device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
-    np.random.seed(int.from_bytes(digest[8:12], "little"))  # noqa: NPY002 -- takes 32 bits
-    random.seed(int.from_bytes(digest[12:], "little"))
-
-
-@contextlib.contextmanager
-def seeded_global_generators(place: tuple[Any, ...]) -> Iterator[None]:
-    """Seed the global generators on the CPU by plain values, and bring them back afterwards."""
-    before = RandomState(torch.device("cpu"))
-    seed_global_generators(place)
-    try:
-        yield
-    finally:
-        before.restore()
 
 
 # ── the callback that every training has ──────────────────────────────────────────────────────────────────────────────
