@@ -172,6 +172,7 @@ def write_shard(
         if told.rows:
             _shorten(temporary, len(rows) - len(told.rows))
         attributes = plan.attributes() | {"first": rows.start, "last": rows.stop - 1}
+        attributes = {k: np.bytes_(v) if isinstance(v, str) else v for k, v in attributes.items()}  # see `_attribute`
         _describe(temporary, listing, told.done(rows), told, attributes)
 
 

@@ -346,6 +346,7 @@ def test_shards_of_another_set_are_refused(tree, tmp_path):
     refused(f"good/{last}", "in first, last: they are not")
     refused(lambda f: f.attrs.__delitem__("seed"), f"{shard} differs from shards.json in seed")
     refused(lambda f: f.attrs.__setitem__("last", np.arange(3)), "in last")
+    refused(lambda f: f.attrs.__setitem__("method", "uniform"), "in method")  # of any length: in a heap, not read
     refused(renamed, "have different class_names: they are not of one set")
     refused(lambda f: f.__delitem__("split"), "have different columns")
     refused(lambda f: f.attrs.__setitem__("up_axis", 0), "have different up_axis")
