@@ -48,8 +48,7 @@ def main(folder):
         quiet = {"enable_checkpointing": False, "num_sanity_val_steps": 0}
         rank = fit(name, folder / f"{name}-whole", 0, **quiet).global_rank
         fit(name, folder / f"{name}-resumed", 7 + rank, folder / f"{name}-whole.ckpt", **quiet)
-    found = {"apart": apart(folder, rank), "spoiled": spoiled(folder, rank), "seen": seen(folder)}
-    torch.save(found, folder / f"found-{rank}.pt")
+    torch.save({"apart": apart(folder, rank)} | agreed(folder, rank), folder / f"found-{rank}.pt")
     alone(folder, rank)
 
 
@@ -70,9 +69,9 @@ def apart(folder, rank):
     return "nothing", validated
 
 
-def spoiled(folder, rank):
-    """Save while a buffer of the second process is not finite; give what either says."""
-    said = []
+def agreed(folder, rank):
+    """Save while a buffer of the second process is not finite, and look at all buffers at the epoch's end."""
+    said, seen = [], {}
 
     class Spoiler(Callback):
         def on_train_batch_end(self, trainer, model, *_):
@@ -89,20 +88,9 @@ def spoiled(folder, rank):
                     said.append(str(error))
             buffer.copy_(before)
 
-    quiet = {"enable_checkpointing": False, "num_sanity_val_steps": 0, "limit_val_batches": 0}
-    runner = test_zoo.trainer(folder, devices=2, strategy="ddp", callbacks=[Spoiler()], **quiet)
-    runner.fit(test_zoo.SMALL["VAE"](), test_zoo.data("VAE"))
-    return said
-
-
-def seen(folder):
-    """Give the running statistics that callbacks see at an epoch's end without a validation, by model."""
-    found = {}
-
     class Painter(Callback):
         def on_train_epoch_end(self, _, model):
-            own = getattr(model, "_ddp_params_and_buffers_to_ignore", ())
-            found[type(model).__name__] = {n: b.clone() for n, b in model.named_buffers() if n not in own}
+            seen.update((name, buffer.clone()) for name, buffer in model.named_buffers())
 
     class Own(type(test_zoo.SMALL["VAE"]())):
         """One of a user's own, that knows nothing of the hook it replaces."""
@@ -114,9 +102,9 @@ def seen(folder):
     quiet = {"enable_checkpointing": False, "num_sanity_val_steps": 0, "limit_val_batches": 0}
     model = test_zoo.SMALL["VAE"]()
     model.__class__ = Own
-    runner = test_zoo.trainer(folder, devices=2, strategy="ddp", callbacks=[Painter()], **quiet)
+    runner = test_zoo.trainer(folder, devices=2, strategy="ddp", callbacks=[Spoiler(), Painter()], **quiet)
     runner.fit(model, test_zoo.data("VAE"))
-    return found
+    return {"spoiled": said, "seen": seen}
 
 
 def alone(folder, rank):

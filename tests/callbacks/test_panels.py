@@ -18,10 +18,10 @@ from pcgen.loggers import EVALUATED, GOAL_PREFIXES, GOALS, goal
 # What a callback is tried with: a small model of the zoo, and arguments that make it quick.
 TRIED = {
     "Confusion": ("PointNetClassifier", {}),
-    "Decompositions": ("DeformingAutoencoder", {"num_shown": 2}),
-    "Energies": ("GenerativePointNet", {"num_data": 4, "num_shown": 1}),
+    "Decompositions": ("DeformingAutoencoder", {"num_shown": 1}),
+    "Energies": ("GenerativePointNet", {"num_data": 2, "num_shown": 1}),
     "Interpolations": ("VAE", {"num_pairs": 1, "steps": 3}),
-    "LatentArithmetic": ("VAE", {"start": "chair", "plus": "chair", "minus": "table"}),
+    "LatentArithmetic": ("VAE", {"start": "chair", "plus": "chair", "minus": "table", "num_rows": 1, "scales": [1.0]}),
     "LatentHistogram": ("VAE", {}),
     "LatentScores": ("VAE", {"num_data": 40, "split": "train", "estimator": "lasso"}),
     "LatentSpace": ("VAE", {}),
@@ -29,12 +29,12 @@ TRIED = {
     "LinearProbe": ("VAE", {"folds": 2, "costs": [1.0]}),
     "LossCurves": ("VAE", {}),
     "ReconstructionQuality": ("VAE", {"num_clouds": 4}),
-    "Reconstructions": ("VAE", {}),
-    "Restorations": ("Autoencoder-corruption", {"num_shown": 2}),
+    "Reconstructions": ("VAE", {"num_clouds": 1, "num_objects": 1}),
+    "Restorations": ("Autoencoder-corruption", {"num_shown": 1}),
     "Samples": ("VAE", {"num_samples": 2, "num_objects": 1}),
     "SetScores": ("VAE", {"num_clouds": 4, "radius": 1.0}),
     "Trajectories": ("GenerativePointNet", {"num_samples": 1, "frames": 2, "film_frames": 2}),
-    "Traversals": ("VAE", {}),
+    "Traversals": ("VAE", {"num_dims": 1, "steps": 2}),
 }
 
 
@@ -88,8 +88,8 @@ def logged(zoo, folder, name, *callbacks):
         seed_everything(0, verbose=False)
         trainer = Trainer(
             accelerator="cpu", default_root_dir=folder, logger=memory, callbacks=list(callbacks), max_epochs=1,
-            limit_train_batches=2, num_sanity_val_steps=0, enable_checkpointing=False, enable_progress_bar=False,
-            enable_model_summary=False, log_every_n_steps=1000,
+            limit_train_batches=1, limit_val_batches=1, num_sanity_val_steps=0, enable_checkpointing=False,
+            enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=1000,
         )  # fmt: skip
         trainer.fit(zoo.SMALL[name](), datamodule=zoo.data(name))
     return memory.seen

@@ -23,9 +23,9 @@ LOGGERS = """
       init_args: {save_dir: .}
   callbacks:
     - class_path: Samples
-      init_args: {num_samples: 2, num_objects: 1, every_n_epochs: 1}
+      init_args: {num_samples: 1, num_objects: 1, every_n_epochs: 1}
     - class_path: Interpolations
-      init_args: {num_pairs: 1, steps: 3, every_n_epochs: 1}
+      init_args: {num_pairs: 1, steps: 2, every_n_epochs: 1}
     - class_path: ModelCheckpoint
       init_args: {every_n_epochs: 1, save_top_k: -1}
 """
