@@ -39,7 +39,8 @@ def write_safetensors(path: str | os.PathLike[str], weights: Mapping[str, Tensor
     own = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
     said = json.dumps({**record, "sha256": _digest(own)}, ensure_ascii=False)
     with atomic(path, durable=True) as unfinished:
-        save_file(own, unfinished, metadata={"format": "pt", KEY: said})
+        # One entry: the library writes several in any order, and the same model would not be the same file.
+        save_file(own, unfinished, metadata={KEY: said})
 
 
 def read_safetensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -140,7 +140,6 @@ def _container(path: Path) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any
         yield npz_arrays(path), {}
         return
     from pcgen.io.hdf5 import opened
-
     from pcgen.io.hdf5_checks import check_attributes
     from pcgen.io.table import COLUMNS
 

@@ -174,6 +174,7 @@ def trained_once(tmp_path_factory):
         patch.setenv("WANDB_API_KEY", "0123456789" * 4)
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_SILENT", "true")
+        wandb.teardown()  # a test before may have used it, and it reads its environment once
         fit("vae.yaml", "whole")
         # As if killed while the second epoch's checkpoint was written: all that was logged beyond the first is there.
         shutil.copytree(home / "whole", home / "parts", symlinks=True)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,7 +32,9 @@ def test_what_was_written_is_read(tmp_path):
 def test_the_disk_has_the_file_before_it_gets_its_name_and_the_name_before_anything_else(tmp_path, monkeypatch):
     events = []
     flush, rename = os.fsync, type(tmp_path).replace
-    monkeypatch.setattr(os, "fsync", lambda fd: (events.append(os.readlink(f"/proc/self/fd/{fd}")), flush(fd))[1])
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (events.append(str(Path(f"/proc/self/fd/{fd}").readlink())), flush(fd))[1]
+    )
     monkeypatch.setattr(
         type(tmp_path), "replace", lambda old, new: (events.append(f"{old} -> {new}"), rename(old, new))[1]
     )
