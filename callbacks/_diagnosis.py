@@ -1,6 +1,6 @@
 """Where numbers ceased to be finite: a training step is run again, with an eye on every module."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple, Self
@@ -112,9 +112,8 @@ def _unchanged(trainer: Trainer, model: LightningModule, step: Step) -> Iterator
     gradients = [(p, p.grad) for p in model.parameters()]
     counted = progress_of(trainer)
     set_progress(trainer, step.progress)
-    silent: Callable[..., None] = lambda *_, **__: None  # noqa: E731 -- as short as it is
     try:
-        with _replaced(model, log=silent, log_dict=silent):
+        with _replaced(model, log=_silent, log_dict=_silent):
             yield
     finally:
         set_progress(trainer, counted)
@@ -263,3 +262,7 @@ class _Watch:
 
 def _finite(tensors: Sequence[Tensor]) -> bool:
     return all(bool(t.detach().isfinite().all()) for t in tensors)
+
+
+def _silent(*_: Any, **__: Any) -> None:
+    """Log nothing: what is run again has been logged."""

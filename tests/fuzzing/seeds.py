@@ -353,7 +353,7 @@ def archive(folder: Path) -> None:
     with zipfile.ZipFile(folder / "plain.zip", "w") as out:
         out.writestr("ModelNet10/chair/train/chair_0001.off", "OFF\n5 3 0\n" + VERTICES + FACES)
         out.writestr("ModelNet10/README.txt", "read me\n" * 20, zipfile.ZIP_DEFLATED)
-    for name, member in (("parent", "../outside.off"), ("root", "/tmp/outside.off"), ("drive", "C:\\outside.off")):
+    for name, member in (("parent", "../outside.off"), ("root", "/outside.off"), ("drive", "C:\\outside.off")):
         with zipfile.ZipFile(folder / f"bad_{name}.zip", "w") as out:
             out.writestr(member, "x")
     with zipfile.ZipFile(folder / "bad_link.zip", "w") as out:
