@@ -214,9 +214,11 @@ def furthest(run: Path) -> int:
 def differences(whole: Path, run: Path) -> list[str]:
     """Name what a finished run has otherwise than the uninterrupted one."""
     a, b = (read_checkpoint(folder / "checkpoints") for folder in (whole, run))  # the furthest
+    for checkpoint in (a, b):  # not `epoch`: a keeper that had saved nothing since a kill does once more after the end
+        checkpoint["epochs"] = checkpoint["loops"]["fit_loop"]["epoch_progress"]["total"]["ready"]
     return [
         f"{part} differs"
-        for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epoch")
+        for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "epochs")
         if not same(a[part], b[part])
     ]
 

@@ -257,11 +257,24 @@ def test_a_stopped_training_stays_stopped_until_what_stopped_it_is_changed(stop,
     assert again(tmp_path / "on", 2, callbacks=others).events[-1][2] == 5 * (epochs + 1)
 
 
+class AfterTheEnd(Callback):
+    """Saves when all epochs are done, as a ModelCheckpoint with `save_last` does that had saved nothing since a kill."""
+
+    def on_train_end(self, trainer, _):
+        trainer.save_checkpoint(Path(trainer.default_root_dir) / "after.ckpt")
+
+
 def test_a_training_that_had_all_its_epochs_goes_on_with_more(tmp_path):
-    callbacks = [functools.partial(loss, stopping_threshold=0.0)]
-    run(vae, shapes, tmp_path, 0, callbacks=callbacks, max_epochs=1)
-    more = run(vae, shapes, tmp_path / "more", 1, ckpt_path=tmp_path / "final.ckpt", callbacks=callbacks)
-    assert more.events[-1][:3] == ("end of epoch", 1, 10)
+    patient = functools.partial(EarlyStopping, "val/diversity", patience=99, stopping_threshold=-1.0)
+    callbacks = [patient, AfterTheEnd]
+    whole = run(GAN_ON_PLATEAUS, shapes, tmp_path / "whole", 0, callbacks=callbacks)
+    run(GAN_ON_PLATEAUS, shapes, tmp_path, 0, callbacks=callbacks, max_epochs=1)
+    for number, name in enumerate(("final", "after"), 1):
+        path, folder = tmp_path / f"{name}.ckpt", tmp_path / name
+        more = run(GAN_ON_PLATEAUS, shapes, folder, number, ckpt_path=path, callbacks=callbacks)
+        assert more.events == whole.events[-len(more.events) :]
+        assert more.events[-1][:3] == ("end of epoch", 1, 10)
+        assert differences(final(tmp_path / "whole"), final(folder)) == []
 
 
 # ── chance ────────────────────────────────────────────────────────────────────────────────────────────────────────────
