@@ -1,16 +1,22 @@
 """What of an HDF5 file is read at all: HDF5 can do far more than hold numbers, and a stranger's file may ask for it.
 
 A link or a dataset may lie in another file (any file of the user's, given away as "points"); a chunk may unpack to a
-thousand times what it announces, a filter be one that only a plugin knows, and a million texts be one and the same
-megabyte. What a file of clouds does not need is refused before it is followed.
+thousand times what it announces, a filter be one that only a plugin knows, a million texts be one and the same
+megabyte, and the heap in which they lie keep HDF5 busy for ever. What a file of clouds does not need is refused before
+it is followed.
 """
 
 import math
+import mmap
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
 
 from pcgen.errors import DataError
 from pcgen.io.files import check_claim
@@ -20,8 +26,11 @@ _GZIP = 1
 _KINDS = "biufSUO"
 _ALWAYS_FINE = 1 << 15  # bytes of a packed chunk: it becomes 33 MB at most
 _PIECE = 1 << 20  # bytes
-_EXTERNAL, _LAYOUT, _CONTINUED, _VIRTUAL = 0x07, 0x08, 0x10, b"\3"  # messages of an object header; a layout's class
+_EXTERNAL, _LAYOUT, _ATTRIBUTE, _CONTINUED = 0x07, 0x08, 0x0C, 0x10  # messages of an object header
+_VIRTUAL = b"\3"  # a layout's class
 _MOST_BLOCKS, _LARGEST_BLOCK = 64, 1 << 20
+_HEAP, _WIDTH = b"GCOL\1\0\0\0", 8  # how a heap of texts begins; bytes of a size in a file
+_REFERENCE = np.dtype([("length", "<u4"), ("place", "<u8"), ("number", "<u4")])  # of a text in a heap
 
 
 def check_links(path: Path, group: Any) -> None:
@@ -40,26 +49,28 @@ def check_links(path: Path, group: Any) -> None:
             )
             raise DataError(f"{path}: {name} is a link to {where}; links are not followed, copy the data into the file")
         info = group.id.links.get_info(name.encode("utf-8", "surrogateescape"))
-        if lies_elsewhere(path, info.u + group.file.userblock_size):
+        if lies_elsewhere(path, info.u, group.file.userblock_size):
             raise DataError(f"{path}: {name} lies in other files, which are not opened; copy the data into this one")
 
 
-def lies_elsewhere(path: Path, place: int) -> bool:
+def lies_elsewhere(path: Path, place: int, base: int = 0) -> bool:
     """Say whether the header of a dataset announces storage in other files: HDF5 itself may hang on opening it.
 
     Args:
         path: The file.
-        place: Byte where the object's header begins.
+        place: Where the object's header begins.
+        base: Byte from which the file counts its places.
     """
     with path.open("rb") as file:
         return any(
             kind == _EXTERNAL or (kind == _LAYOUT and body[:1] in {b"\3", b"\4"} and body[1:2] == _VIRTUAL)
-            for kind, body in _messages(file, place)
+            for kind, body in _messages(file, place, base)
         )
 
 
-def _messages(file: BinaryIO, place: int) -> Iterator[tuple[int, bytes]]:
+def _messages(file: BinaryIO, place: int, base: int) -> Iterator[tuple[int, bytes]]:
     """Give the kinds and bytes of an object header's messages (File Format Specification 3.0, IV.A)."""
+    place += base
     file.seek(place)
     head = file.read(6)
     second = head[:4] == b"OHDR"
@@ -83,7 +94,7 @@ def _messages(file: BinaryIO, place: int) -> Iterator[tuple[int, bytes]]:
             body = block[at + head_size : at + head_size + length]
             at += head_size + length
             if kind == _CONTINUED:
-                blocks.append((int.from_bytes(body[:8], "little"), int.from_bytes(body[8:16], "little")))
+                blocks.append((base + int.from_bytes(body[:8], "little"), int.from_bytes(body[8:16], "little")))
             yield kind, body
 
 
@@ -116,6 +127,8 @@ def check_attributes(path: Path, file: Any, names: Iterable[str]) -> None:
         if name in file.attrs:
             attribute = file.attrs.get_id(name)
             _check_type(path, f"attribute {name}", attribute.dtype)
+            if attribute.dtype.kind == "O":
+                _check_heaps(path, file, _references_of_attributes(path, file))
             each = size if attribute.dtype.kind == "O" else attribute.dtype.itemsize  # each text may be the whole file
             check_claim(f"{path}: attribute {name}", math.prod(attribute.shape) * each, size)
 
@@ -159,6 +172,7 @@ def _check_chunks(path: Path, data: Any) -> None:
 
 def _check_texts(path: Path, data: Any) -> None:
     """Read texts of any length in steps that memory surely holds: each may be as long as the file, and all the same."""
+    _check_heaps(path, data.file, _references_of_dataset(path, data))
     size = path.stat().st_size
     if len(data.shape) > 1:
         raise DataError(f"{path}: {data.name} holds texts of shape {data.shape}; one a cloud needed")
@@ -166,3 +180,68 @@ def _check_texts(path: Path, data: Any) -> None:
     for start in range(0, data.size if data.shape else 0, step):
         length += sum(len(text) for text in data[start : start + step])
         check_claim(f"{path}: {data.name}", length, size)
+
+
+# ── heaps of texts ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _references_of_dataset(path: Path, data: Any) -> NDArray[np.uint64] | None:
+    """Give where the heaps of a dataset's texts lie; None if that is not written in one piece."""
+    place = data.id.get_offset()
+    if place is None:
+        return None
+    with path.open("rb") as stream:
+        stream.seek(place)  # from the first byte of the file, unlike what is in it
+        stored = stream.read(_REFERENCE.itemsize * data.size)
+    return np.unique(np.frombuffer(stored[: len(stored) // 16 * 16], _REFERENCE)["place"])
+
+
+def _references_of_attributes(path: Path, file: Any) -> NDArray[np.uint64] | None:
+    """Give where the heaps of the file's own attributes may lie, and more; None if not all attributes were found."""
+    import h5py
+
+    with path.open("rb") as stream:
+        begin = h5py.h5o.get_info(file["/"].id).addr
+        found = [body for kind, body in _messages(stream, begin, file.userblock_size) if kind == _ATTRIBUTE]
+    if len(found) != len(file.attrs):
+        return None
+    windows = [sliding_window_view(np.frombuffer(body, np.uint8), _WIDTH) for body in found if len(body) >= _WIDTH]
+    return np.unique(np.concatenate([np.ascontiguousarray(w).view("<u8")[:, 0] for w in windows]))
+
+
+def _check_heaps(path: Path, file: Any, places: NDArray[np.uint64] | None) -> None:
+    """Refuse a damaged heap of texts: HDF5 2.0 looks for the end of one for ever if something in it has no size.
+
+    Args:
+        path: The file.
+        file: The same, open.
+        places: Where heaps may begin; None for all that are found anywhere, which takes a second for some 500 MB.
+
+    Raises:
+        DataError: If what lies in a heap does not fill it (File Format Specification 3.0, III.E).
+    """
+    if set(file.id.get_create_plist().get_sizes()) != {_WIDTH}:
+        raise DataError(f"{path}: its sizes are not of {8 * _WIDTH} bits; write it anew with h5py")
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        candidates = _found(content) if places is None else (int(place) + file.userblock_size for place in places)
+        for start in candidates:
+            if content[start : start + len(_HEAP)] == _HEAP:
+                _check_heap(path, content, start)
+
+
+def _found(content: mmap.mmap) -> Iterator[int]:
+    start = content.find(_HEAP)
+    while start >= 0:
+        yield start
+        start = content.find(_HEAP, start + 1)
+
+
+def _check_heap(path: Path, content: mmap.mmap, start: int) -> None:
+    at, end = start + 16, start + int.from_bytes(content[start + 8 : start + 16], "little")
+    while at + 16 <= end:
+        free = content[at : at + 2] == b"\0\0"  # what is left over, whose size counts its own header
+        length = int.from_bytes(content[at + 8 : at + 16], "little")
+        step = length if free else 16 + -(-length // 8) * 8
+        if not 0 < step <= min(end, len(content)) - at:
+            raise DataError(f"{path}: its heap of texts at byte {start} is damaged; get the file anew")
+        at += step

@@ -113,6 +113,46 @@ def test_hdf5_is_read_for_what_lies_in_it(tmp_path, write, word):
         tracemalloc.stop()
 
 
+def texts(f):
+    f["points"], f["name"] = X, ["a", "b", "c"]
+
+
+def texts_of_chunks(f):
+    f["points"] = X
+    f.create_dataset("name", data=["a", "b", "c"], dtype=h5py.string_dtype(), chunks=(2,), compression="gzip")
+
+
+def attribute(f):
+    f["points"], f["label"] = X, np.zeros(3, np.int64)
+    f.attrs["class_names"] = ["chair"]
+
+
+def attribute_of_many(f):
+    attribute(f)
+    for i in range(20):  # more than are kept beside each other
+        f.attrs[f"more_{i}"] = i
+
+
+@pytest.mark.parametrize("options", [{}, {"libver": "latest"}, {"userblock_size": 1024}])
+@pytest.mark.parametrize("write", [texts, texts_of_chunks, attribute, attribute_of_many])
+@pytest.mark.timeout(30)  # HDF5 itself would look for the end of the heap for ever
+def test_a_heap_of_texts_without_an_end_is_refused(tmp_path, write, options):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", **options) as f:
+        write(f)
+    assert len(read_clouds(path)) == 3
+    content = bytearray(path.read_bytes())
+    assert content.count(b"GCOL\1") == 1
+    at = content.index(b"GCOL\1") + 16
+    while any(content[at : at + 2]):  # texts, up to the free space
+        at += 16 + -(-int.from_bytes(content[at + 8 : at + 16], "little") // 8) * 8
+    content[at + 8 : at + 16] = bytes(8)
+    path.write_bytes(content)
+    for read in (read_clouds, describe_file):
+        with pytest.raises(DataError, match=rf"a.h5: its heap of texts at byte {content.index(b'GCOL')} is damaged"):
+            read(path)
+
+
 def test_lazy_clouds_open_no_other_file(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as f:
         virtual(f)
