@@ -4,10 +4,10 @@
 
 Each training is `pcgen fit --config … --folder …`, killed (SIGKILL, the whole process group) a few times, started
 again with the same command each time, and at last left alone. A moment is drawn uniformly: every fourth from the time
-that the program takes to start, the others from the time that an uninterrupted run trains, from its first step on.
-After every kill all checkpoints of the folder must be whole and the furthest no less far than before. At the end
-weights, optimizers and schedules must be those of the uninterrupted run, to the last bit. Values that `metrics.csv`
-lacks are counted: Lightning logs an epoch's means after its checkpoint, so a kill between the two costs that row.
+that the program takes to start, the others from the time that an uninterrupted run takes for what is left to train. After
+every kill all checkpoints of the folder must be whole and the furthest no less far than before. At the end weights,
+optimizers and schedules must be those of the uninterrupted run, to the last bit. Values that `metrics.csv` lacks are
+counted: Lightning logs an epoch's means after its checkpoint, so a kill between the two costs that row.
 """
 
 import argparse
@@ -159,7 +159,8 @@ def trial(folder: Path, name: str, number: int, whole: Whole, kills: int, chance
         if not early:
             wait_for_training(process, run, since)
         try:
-            process.wait(chance.uniform(0, whole.start if early else whole.train))
+            left = 1 - (steps[-1] if steps else 0) / furthest(whole.run)
+            process.wait(chance.uniform(0, whole.start if early else whole.train * left))
             done += 1  # before it could be killed
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)

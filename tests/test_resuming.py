@@ -258,7 +258,7 @@ def test_a_stopped_training_stays_stopped_until_what_stopped_it_is_changed(stop,
 
 
 class AfterTheEnd(Callback):
-    """Saves when all epochs are done, as a ModelCheckpoint with `save_last` does that had saved nothing since a kill."""
+    """Saves when all is done, as a ModelCheckpoint with `save_last` does that had saved nothing since a kill."""
 
     def on_train_end(self, trainer, _):
         trainer.save_checkpoint(Path(trainer.default_root_dir) / "after.ckpt")

@@ -91,19 +91,23 @@ def read_any(path: str, seed: int) -> "CloudSet":
 
 def _saved_tensor(path: Path) -> "CloudSet":
     """Read a saved tensor of clouds; nothing that the file names is ever run."""
-    import pickle
-
     import torch
 
     from pcgen.io import CloudSet
     from pcgen.io.files import existing
+    from pcgen.io.torch_archive import Claim, survey
+    from pcgen.rebuilding import first_line
 
+    existing(path)
     try:
-        content = torch.load(existing(path), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path}: not a saved tensor, or one that would run code when read; save a .npy") from error
-    if not isinstance(content, torch.Tensor):
-        raise DataError(f"{path} holds a {type(content).__name__}; save the clouds alone, one tensor (S, N, 3)")
+        claimed = survey(path)  # before torch believes it
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise DataError(
+            f"{path}: not a saved tensor, or one that would run code when read; save a .npy ({first_line(error)})"
+        ) from error
+    if not isinstance(claimed, Claim):
+        raise DataError(f"{path} holds a {type(claimed).__name__}; save the clouds alone, one tensor (S, N, 3)")
     return CloudSet(content.detach().float().numpy(), source=str(path))
 
 

@@ -121,6 +121,12 @@ class TrainCLI(LightningCLI):
         parser.add_argument(
             "--name", type=str | None, default=None, help="Name of the run: its folder is runs/<name>/<time>."
         )
+        parser.add_argument(
+            trust.TRUST,
+            action="store_true",
+            default=None,
+            help="Also build classes from outside pcgen, PyTorch and Lightning: runs the code that a config names.",
+        )
         parser.add_argument("--runs", type=str, default="runs", help="Folder of all runs.")
         if self.verb != "fit":
             return

@@ -30,7 +30,7 @@ _CLASS = re.compile(r"(?:[A-Za-z_]\w*\.)+_?[A-Z]\w*")  # in a module: `my.Net`, 
 _WORDS = re.compile(r"(?:path|root|folder|dir|file|filename|cache|name|url|version|project|monitor|key|token)$")
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _SECTIONS = ("model", "data", "logger", "callbacks", "strategy", "plugins", "profiler", "accelerator")  # name classes
-OF_A_COMMAND = ("ckpt_path", "weights_only")  # which file is read, and how much of it is believed
+OF_A_COMMAND = ("ckpt_path", "weights_only", "trust")  # which file is read, and how much of it is believed
 _FILE = re.compile(r"\.(?:ya?ml|json)$|/")
 
 
@@ -74,7 +74,7 @@ def _loader() -> Any:
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def _check_growth(path: Path, text: str) -> None:
+def _check_growth(path: Path | str, text: str) -> None:
     """Count the values without making any: aliases of aliases grow without bound, and nesting eats the stack."""
     sizes: dict[str, int] = {}  # of what an anchor names
     unfinished: list[tuple[str | None, int]] = []  # anchor, and the count when it began
@@ -198,15 +198,18 @@ def _is_under(name: str, packages: Sequence[str]) -> bool:
 def guarded(named: Sequence[str], *, trust: bool) -> Iterator[None]:
     """Let jsonargparse import nothing else meanwhile, wherever a value of that kind stands, and take classes alone.
 
-    It takes a function for a class if what it returns fits, and calls it with the config's arguments.
+    It takes a function for a class if what it returns fits, and calls it with the config's arguments. What it reads has
+    the bounds of `read_config`, also where a config's value is the name of a file.
 
     Args:
         named: Packages that are trusted, too: those of `own_words`.
-        trust: Change nothing.
+        trust: Accept all class paths.
     """
-    from jsonargparse import _common, _util, set_parsing_settings  # these are global, and there is no public way back
+    from jsonargparse import _common, _loaders_dumpers, _util, set_parsing_settings  # global, and no public way back
 
     settings, paths_of = _common.parsing_settings, _util.canonical_import_paths
+    loaders = _loaders_dumpers.loaders
+    load = loaders["yaml"]
     before = dict(settings)
 
     def of_classes(obj: Any) -> set[Any]:
@@ -216,6 +219,13 @@ def guarded(named: Sequence[str], *, trust: bool) -> Iterator[None]:
             raise _common.ImportDenied(f"Importing '{min(ours)}' is not allowed: it is no class")
         return paths
 
+    def load_bounded(text: str) -> Any:
+        if len(text) > _LARGEST:
+            raise ConfigurationError(f"a part of the config has {len(text)} characters; it has at most {_LARGEST}")
+        _check_growth("a part of the config", text)
+        return load(text)
+
+    loaders["yaml"] = load_bounded  # of files that a config names as the values of its sections, too
     try:
         if not trust:
             set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=[*TRUSTED, *named])
@@ -228,6 +238,7 @@ def guarded(named: Sequence[str], *, trust: bool) -> Iterator[None]:
         why = _no_class if denied["call"] else _outside
         raise ConfigurationError(f"{where}: {why(denied['name'])}") from error
     finally:
+        loaders["yaml"] = load
         _util.canonical_import_paths = paths_of
         settings.clear()
         settings.update(before)

@@ -127,8 +127,16 @@ def test_a_saved_object_is_refused_and_never_run(cli, sets):
     torch.save(Trap(), sets / "trap.pt")
     torch.save({"a": torch.zeros(1)}, sets / "dict.pt")
     torch.save(torch.zeros(4, 5), sets / "flat.pt")
+    torch.save(torch.zeros(1).expand(1000, 10**6, 3), sets / "huge.pt")  # one number, stored once
     (sets / "no.pt").write_text("no")
-    for file, part in (("trap.pt", "would run code"), ("dict.pt", "dict"), ("flat.pt", "(4, 5)"), ("no.pt", "no.pt")):
+    said = {
+        "trap.pt": "would run code",
+        "dict.pt": "dict",
+        "flat.pt": "(4, 5)",
+        "no.pt": "no.pt",
+        "huge.pt": "and stores",
+    }
+    for file, part in said.items():
         assert part in cli("evaluate", file, "--reference", "ref.h5").error
     assert not (sets / "sprung").exists()
 

@@ -96,14 +96,41 @@ def test_the_name_of_a_config_is_no_word_of_trust(tmp_path, evil):
     assert not evil.exists()
 
 
-def test_trust_ends_with_the_command(tmp_path):
-    from jsonargparse import _common
+def test_trust_is_an_option_of_every_training_verb_and_of_no_config(tmp_path, evil, capsys):
+    for verb in ("fit", "validate", "test", "predict"):
+        with pytest.raises(SystemExit) as ended:
+            main([verb, "--help"])
+        assert ended.value.code == 0
+        assert "--trust" in capsys.readouterr().out
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(GOOD | {"trust": True}))
+    assert main(["fit", "--config", "config.yaml"]) == 2
+    assert "trust is not for a config: give --trust on the command line" in capsys.readouterr().err
 
-    before = dict(_common.parsing_settings)
+
+@pytest.mark.parametrize(("text", "word"), [("# " + "x" * 300_000, "at most 262144"), ("LAUGHS", "more than 50000")])
+@pytest.mark.parametrize("inside", [False, True])
+def test_parts_of_a_config_in_files_of_their_own_have_its_bounds(tmp_path, evil, capsys, text, word, inside):
+    text = laughs(12) if text == "LAUGHS" else text
+    (tmp_path / "encoder.yaml").write_text(f"class_path: PointNetEncoder\n{text}\n")
+    place = ("model", "init_args", "encoder")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(put(place, "encoder.yaml") if inside else GOOD))
+    more = [] if inside else ["--model.encoder", "encoder.yaml"]
+    assert main(["fit", "--config", "config.yaml", *more]) == 2
+    error = capsys.readouterr().err
+    assert word in error
+    assert "encoder.yaml" in error
+    assert error.count("\n") == 1
+
+
+def test_trust_ends_with_the_command(tmp_path):
+    from jsonargparse import _common, _loaders_dumpers
+
+    before, load = dict(_common.parsing_settings), _loaders_dumpers.loaders["yaml"]
     with trust.guarded(["my"], trust=False):
         assert _common.denying_import_path_entry("other.Class") == "*"
         assert _common.denying_import_path_entry("my.Class") is None
     assert _common.parsing_settings == before
+    assert _loaders_dumpers.loaders["yaml"] is load
 
 
 def laughs(depth):

@@ -247,3 +247,19 @@ def load_extractor(path: Path) -> None:
     from pcgen.metrics.extractors import extractor
 
     extractor(path)
+
+
+def tensors(folder: Path) -> None:
+    """Write clouds as torch saves them, and what is no tensor."""
+    import torch
+
+    x = torch.arange(5 * 7 * 3).reshape(5, 7, 3) / 10
+    for name, content in {"float": x, "double": x.double(), "half": x.half().transpose(0, 1), "bad": {"x": x}}.items():
+        (folder / f"{name}.pt").write_bytes(_bytes(content))
+
+
+def load_tensor(path: Path) -> None:
+    """Read a saved tensor as `pcgen evaluate` does."""
+    from pcgen.cli.sets import read_any
+
+    read_any(path, 0)

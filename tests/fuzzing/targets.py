@@ -159,5 +159,6 @@ TARGETS: dict[str, Target] = {
     "checkpoint-pickle": Target(checkpoints.pickles, checkpoints.load_pickle, PICKLES, checkpoints.BASE),
     "checkpoint-words": Target(checkpoints.words, checkpoints.load_changed, base=checkpoints.BASE),
     "safetensors": Target(checkpoints.safetensors, checkpoints.load, checkpoints.JSON_WORDS, checkpoints.BASE),
+    "tensor": Target(checkpoints.tensors, checkpoints.load_tensor, PICKLES, checkpoints.BASE),
     "extractor": Target(checkpoints.extractors, checkpoints.load_extractor, PICKLES, checkpoints.BASE),
 }  # fmt: skip
