@@ -11,10 +11,9 @@ from pcgen.errors import CheckpointError
 from pcgen.io.torch_archive import ForeignPickleError, TornArchiveError, survey
 from pcgen.rebuilding import first_line, is_rebuilding, rebuild
 from pcgen.recipe import build
-from pcgen.safetensors import read_safetensors, write_safetensors
+from pcgen.safetensors import SAFETENSORS, read_safetensors, write_safetensors
 
 PathLike = str | Path
-SAFETENSORS = ".safetensors"
 
 
 def load(path: PathLike, *, map_location: Any = "cpu", trust: bool = False) -> GenerativeModel:

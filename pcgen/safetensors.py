@@ -18,6 +18,7 @@ from pcgen.errors import CheckpointError
 from pcgen.io.files import atomic
 from pcgen.rebuilding import first_line
 
+SAFETENSORS = ".safetensors"
 LARGEST_HEADER = 16 << 20  # bytes: names and shapes of about 150 000 tensors
 KEY = "pcgen"
 

@@ -96,7 +96,7 @@ class TrainCLI(LightningCLI):
         if config.get("ckpt_path") and config.ckpt_path not in KEYWORDS:
             from pcgen.checkpoint import read_checkpoint
 
-            read_checkpoint(config.ckpt_path, resumable=True)
+            read_checkpoint(config.ckpt_path, resumable=self.verb == "fit")
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Resolve a keyword to the checkpoint that it stands for, and check that one, too."""

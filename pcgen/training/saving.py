@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import Strategy
 
 from pcgen.errors import CheckpointError, DataError
 from pcgen.io.files import atomic, remove_leftovers
+from pcgen.safetensors import SAFETENSORS, read_safetensors
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -49,7 +51,13 @@ class DurableCheckpointIO(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint to go on from: tensors and plain values alone, unless Lightning is told otherwise."""
+        """Read a checkpoint: tensors and plain values alone, unless Lightning is told otherwise.
+
+        A `.safetensors` has what validating, testing and predicting need, and nothing to go on from.
+        """
+        if Path(path).suffix == SAFETENSORS:
+            weights, record = read_safetensors(path)
+            return record | {"state_dict": weights, "pytorch-lightning_version": pytorch_lightning.__version__}
         return super().load_checkpoint(path, map_location, weights_only=True if weights_only is None else weights_only)
 
 

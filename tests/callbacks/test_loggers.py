@@ -3,9 +3,9 @@
 import functools
 import io
 import json
-import struct
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,6 +20,9 @@ from pcgen.base import GenerativeModel, verb
 from pcgen.callbacks import Samples
 from pcgen.callbacks._logging import log_clouds, log_image, log_table, run_folder
 from pcgen.errors import DataError
+
+sys.path.append(str(Path(__file__).parents[1]))
+from _event_files import of_tensorboard, records, values  # below the path that it is found by
 
 N = 20
 RNG = np.random.default_rng(0)
@@ -63,13 +66,6 @@ def fit(folder, loggers, callbacks=(), epochs=2):
     return trainer
 
 
-def events(folder):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    accumulator = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0, "scalars": 0})
-    return accumulator.Reload()
-
-
 def decoded(event):
     return np.asarray(Image.open(io.BytesIO(event.encoded_image_string)).convert("RGB"))
 
@@ -86,37 +82,14 @@ def offline_wandb(tmp_path, monkeypatch):
     wandb.finish()
 
 
-def records(run_file):
-    """Records of a LevelDB log (7 bytes of file header; blocks of 32 KiB; crc u32, length u16, type u8 before each)."""
-    data, at, record = run_file.read_bytes(), 7, b""
-    while at + 7 <= len(data):
-        if (free := 32768 - at % 32768) < 7:
-            at += free
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, at)
-        record += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            yield record
-            record = b""
-
-
 def history(run_file):
-    """Rows that an offline run's file holds; `key:_type` is the type of a medium."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    rows = []
-    for data in records(run_file):
-        record = Record.FromString(data)
-        if record.WhichOneof("record_type") == "history":
-            row = {item.key or ":".join(item.nested_key): item.value_json for item in record.history.item}
-            rows.append({key: json.loads(value) for key, value in row.items()})
-    return rows
+    """Rows that an offline run's file holds."""
+    return [values(r.history.item) for r in records(run_file) if r.WhichOneof("record_type") == "history"]
 
 
 def test_tensorboard_gets_the_picture_and_the_clouds_at_the_step_of_the_epochs_averages(tmp_path):
     fit(tmp_path, TensorBoardLogger(tmp_path, name="", version=""), [Samples(1, num_samples=2, num_objects=1)])
-    found = events(tmp_path)
+    found = of_tensorboard(tmp_path)
     images = found.Images("figures/samples")
     assert [image.step for image in images] == [event.step for event in found.Scalars("train/loss")] == [2, 5]
     for epoch, image in enumerate(images, start=1):
@@ -167,7 +140,7 @@ def test_tensorboard_gets_tables_and_clouds_with_the_second_axis_up(tmp_path):
     log_table(trainer, "scores", ["who", "chamfer"], [["model", 0.25]], step=7)
     log_clouds(trainer, "clouds/mine", CLOUDS, step=7, up_axis=2)
     trainer.logger.experiment.flush()
-    found = events(tmp_path)
+    found = of_tensorboard(tmp_path)
     [table] = found.Tensors("scores/text_summary")
     assert table.step == 7
     assert b"| model | 0.25 |" in table.tensor_proto.string_val[0]
@@ -190,7 +163,7 @@ def test_the_step_counts_batches_and_can_be_chosen(tmp_path):
     log_image(trainer, "figures/mine", PICTURE)
     log_image(trainer, "figures/mine", PICTURE, step=42)
     trainer.logger.experiment.flush()
-    stored = events(tmp_path).Images("figures/mine")
+    stored = of_tensorboard(tmp_path).Images("figures/mine")
     assert [image.step for image in stored] == [3, 42]
     assert (decoded(stored[0]) == PICTURE).all()
 

@@ -5,7 +5,8 @@ import json
 import math
 import os
 import shutil
-import struct
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,10 @@ from jsonargparse import Namespace
 
 from pcgen.cli.dashboards import callbacks, loggers
 from pcgen.cli.main import main
+
+sys.path.append(str(Path(__file__).parents[1]))
+from _event_files import of_tensorboard as events  # below the path that it is found by
+from _event_files import records, values
 
 LOGGERS = """
   logger:
@@ -78,34 +83,11 @@ def clouds_of_tensorboard(folder):
 
 
 def of_tensorboard(folder):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    found = EventAccumulator(str(folder), size_guidance={"images": 0, "tensors": 0, "scalars": 0}).Reload()
+    found = events(folder)
     tags = found.Tags()
     scalars = {name: [(e.step, e.value) for e in found.Scalars(name)] for name in tags["scalars"]}
     images = {name: [e.step for e in found.Images(name)] for name in tags["images"]}
     return scalars, images, found
-
-
-def records(file):
-    """Records of a LevelDB log (7 bytes of file header; blocks of 32 KiB; crc u32, length u16, type u8 before each)."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    data, at, record = file.read_bytes(), 7, b""
-    while at + 7 <= len(data):
-        if (free := 32768 - at % 32768) < 7:
-            at += free
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, at)
-        record += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            yield Record.FromString(record)
-            record = b""
-
-
-def _items(items):
-    return {item.key or ":".join(item.nested_key): json.loads(item.value_json) for item in items}
 
 
 def of_wandb(folder):
@@ -116,11 +98,11 @@ def of_wandb(folder):
         for record in records(file):
             kind = record.WhichOneof("record_type")
             if kind == "history":
-                part.rows.append(_items(record.history.item))
+                part.rows.append(values(record.history.item))
             elif kind == "config":
-                part.config |= _items(record.config.update)
+                part.config |= values(record.config.update)
             elif kind == "summary":
-                part.summary |= _items(record.summary.update)
+                part.summary |= values(record.summary.update)
             elif kind == "metric":
                 part.metrics[record.metric.name or record.metric.glob_name] = record.metric
             elif kind == "artifact":

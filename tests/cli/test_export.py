@@ -19,6 +19,17 @@ def test_what_is_exported_is_taken_for_a_checkpoint(cli, trained, tmp_path):
     assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "model.safetensors").read_bytes()
 
 
+def test_training_verbs_take_it_too_but_none_goes_on_from_it(cli, trained, tmp_path):
+    assert cli("export", trained, "model.safetensors").status == 0
+    config = ("--config", trained / "config.yaml")
+    for source in (trained / "checkpoints" / "last.ckpt", "model.safetensors"):
+        assert cli("predict", *config, "--ckpt_path", source, "--name", "a").status == 0
+    one, other = (read_clouds(file).points for file in tmp_path.glob("runs/a/*/predictions.h5"))
+    assert (one == other).all()
+    assert cli("test", *config, "--ckpt_path", "model.safetensors").status == 0
+    assert "give the .ckpt that it came from" in cli("fit", *config, "--ckpt_path", "model.safetensors").error
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
