@@ -4,10 +4,10 @@
 
 Each training is `pcgen fit --config … --folder …`, killed (SIGKILL, the whole process group) a few times, started
 again with the same command each time, and at last left alone. A moment is drawn uniformly: every fourth from the time
-that the program takes to start, the others from the time that an uninterrupted run takes for what is left to train. After
-every kill all checkpoints of the folder must be whole and the furthest no less far than before. At the end weights,
-optimizers and schedules must be those of the uninterrupted run, to the last bit. Values that `metrics.csv` lacks are
-counted: Lightning logs an epoch's means after its checkpoint, so a kill between the two costs that row.
+that the program takes to start, the others from the time that an uninterrupted run takes for what is left to train.
+After every kill all checkpoints of the folder must be whole and the furthest no less far than before. At the end
+weights, optimizers and schedules must be those of the uninterrupted run, to the last bit. Values that `metrics.csv`
+lacks are counted: Lightning logs an epoch's means after its checkpoint, so a kill between the two costs that row.
 """
 
 import argparse

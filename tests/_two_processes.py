@@ -8,10 +8,7 @@ They are started as torchrun starts them: the environment says who they are.
 import contextlib
 import functools
 import os
-import socket
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -48,33 +45,6 @@ NO_MEANS = (
     "DeformingAutoencoder-intrinsic-images",
     "ClassAwareDeformingAutoencoder-images",
 )
-
-
-def launch(words, folder):
-    """Run a script in two processes that find each other, within 250 s; give what they had to say."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    told = {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "two",
-            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}  # fmt: skip
-    errors = [folder / f"errors-{rank}.txt" for rank in (0, 1)]
-    runs = []
-    try:
-        for rank, errors_of_rank in enumerate(errors):
-            environment = os.environ | {k: str(v) for k, v in (told | {"RANK": rank, "LOCAL_RANK": rank}).items()}
-            with errors_of_rank.open("w") as stream:
-                runs.append(subprocess.Popen([sys.executable, *words], stdout=stream, stderr=stream, env=environment))
-        deadline = time.monotonic() + 250
-        while any(run.poll() is None for run in runs) and time.monotonic() < deadline:
-            if any(run.poll() for run in runs):  # the other would wait for it
-                deadline = min(deadline, time.monotonic() + 5)
-            time.sleep(0.1)
-    finally:
-        for run in runs:
-            run.kill()
-    said = [file.read_text() for file in errors]
-    assert [run.wait() for run in runs] == [0, 0], "\n".join(text[-3000:] for text in said)
-    return said
 
 
 # ── gradients of a step ───────────────────────────────────────────────────────────────────────────────────────────────

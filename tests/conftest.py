@@ -1,6 +1,7 @@
 """What every test may use: the real data, where it is, and runs of the real command line."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; processes of the tests inherit it
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "tests"))  # processes of the tests import some of its files, so they are modules
 
 
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def together():
+    """Runs a program in processes that find each other."""
+    from _processes import together
+
+    return together
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,6 @@ import pcgen
 from pcgen.cli.predictions import write_predictions
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE))  # the processes import these files, so they are modules and no fixtures
 import _two_processes as two  # noqa: E402 -- below the path that it is found by
 import test_zoo  # noqa: E402
 
@@ -24,10 +23,10 @@ every_model = pytest.mark.parametrize("name", test_zoo.SMALL)
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def both(tmp_path_factory, together):
     """Gives what either process saved of a kind and a name: one pair does everything, since its start takes longest."""
     folder = tmp_path_factory.mktemp("two")
-    said = two.launch([str(HERE / "_two_processes.py"), str(folder)], folder)
+    said = together(HERE / "_two_processes.py", [folder], folder)
 
     def saved(kind, name=""):
         return [torch.load(folder / f"{kind}-{name}-{rank}.pt") for rank in (0, 1)]

@@ -3,7 +3,6 @@
 
 import functools
 import random
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,6 @@ from pcgen.nets import MLPDecoder, PointNetEncoder
 from pcgen.training.chance import RandomState, seed_global_generators
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE))  # the processes import these files, so they are modules and no fixtures
-import _two_processes as two  # noqa: E402 -- below the path that it is found by
 from _resuming_in_two import NAMES  # noqa: E402
 from test_zoo import ADAM, CRITIC, HALVE, SMALL, data, every_model, trainer  # noqa: E402
 
@@ -363,10 +360,10 @@ def test_states_of_the_global_generators_are_plain_and_come_back():
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def both(tmp_path_factory, together):
     """The folder of what either process had in the end, and what the first one said."""
     folder = tmp_path_factory.mktemp("two")
-    said = two.launch([str(HERE / "_resuming_in_two.py"), str(folder)], folder)
+    said = together(HERE / "_resuming_in_two.py", [folder], folder)
     return folder, said
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from _quick_cells import quick_cells
 from pytorch_lightning import Trainer
 
 import pcgen
@@ -395,7 +396,7 @@ def test_every_config_parses_builds_and_takes_a_step(config, tmp_path, monkeypat
     if content["model"]["class_path"] == "GenerativePointNet":  # a published chain takes a CPU minutes
         options = [*options, *_short_chains(content)]
     words = ["fit", "--config", str(config), *options, "--trainer.fast_dev_run=true", "--trainer.accelerator=cpu"]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quick_cells():
         warnings.filterwarnings("error", message="no picture")  # in a training that is a warning; here it is a fault
         cli = TrainCLI("fit", words)
     assert cli.trainer.global_step == 1

@@ -2,9 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
-import textwrap
 import warnings
 
 import pytest
@@ -262,17 +259,12 @@ fit.test(model, datamodule=module.Squares(), verbose=False)
 """
 
 
-def test_two_processes_score_what_one_does(tmp_path):
-    program = tmp_path / "program.py"  # a file, since Lightning starts it again for the second rank
-    program.write_text(textwrap.dedent(PROGRAM))
+def test_two_processes_score_what_one_does(tmp_path, together):
     found = {}
     for count in (1, 2):
-        done = subprocess.run(
-            [sys.executable, str(program), __file__, str(tmp_path / str(count)), str(count)],
-            capture_output=True, text=True, timeout=200, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
         folder = tmp_path / str(count)
+        folder.mkdir()
+        together(PROGRAM, [__file__, folder, count], folder, count)
         logged = [(folder / f"rank{rank}.txt").read_text() for rank in range(count)]
         found[count] = (set(logged), (folder / "latent_scores_test.json").read_text())
     assert found[1] == found[2]

@@ -5,13 +5,13 @@ import io
 import json
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from _event_files import of_tensorboard, records, values
 from PIL import Image
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from torch import nn
@@ -20,9 +20,6 @@ from pcgen.base import GenerativeModel, verb
 from pcgen.callbacks import Samples
 from pcgen.callbacks._logging import log_clouds, log_image, log_table, run_folder
 from pcgen.errors import DataError
-
-sys.path.append(str(Path(__file__).parents[1]))
-from _event_files import of_tensorboard, records, values  # below the path that it is found by
 
 N = 20
 RNG = np.random.default_rng(0)

@@ -499,7 +499,7 @@ def test_rows_are_what_is_drawn():
 
 SCRIPT = """
 import os, sys
-sys.path[:0] = sys.argv[2:4]
+sys.path.insert(0, sys.argv[2])
 import test_numerical_health as here, torch, warnings
 from pathlib import Path
 for name in ("VAE", "GAN"):
@@ -519,13 +519,8 @@ for name in ("VAE", "GAN"):
 """
 
 
-def test_two_processes_decide_alike(tmp_path, monkeypatch):
-    (tmp_path / "script.py").write_text(SCRIPT)
-    here = Path(__file__).parent
-    monkeypatch.syspath_prepend(here.parent)
-    from _two_processes import launch
-
-    launch([tmp_path / "script.py", tmp_path, here, here.parent], tmp_path)
+def test_two_processes_decide_alike(tmp_path, together):
+    together(SCRIPT, [tmp_path, Path(__file__).parent], tmp_path)
     for name in ("VAE", "GAN"):
         (first, said, logged), (second, silent, _) = (torch.load(tmp_path / name / f"{k}.pt") for k in (0, 1))
         weights = [key for key in first if "running" not in key]

@@ -4,8 +4,6 @@ Run as a program, it is the distributed training that `test_two_processes_draw_e
 """
 
 import functools
-import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -421,10 +419,8 @@ def test_a_config_can_write_the_callbacks_down():
         assert isinstance(parser.instantiate(parser.parse_string(text)).picture, kind)
 
 
-def test_two_processes_draw_each_figure_once(tmp_path):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, __file__, str(tmp_path)]
-    subprocess.run(command, env=environment, check=True, timeout=200, capture_output=True)
+def test_two_processes_draw_each_figure_once(tmp_path, together):
+    together(Path(__file__), [tmp_path], tmp_path)
     written = (tmp_path / "written.txt").read_text().splitlines()
     assert len(written) == len(set(written)) == 10  # five pictures, each as epoch_0001.png and as the latest
     assert len(figures(tmp_path)) == 10
@@ -450,10 +446,8 @@ def noting(save_png, folder):
     return save
 
 
-if __name__ in {"__main__", "__mp_main__"}:
+if __name__ == "__main__":
     from pcgen.callbacks import _picture
 
     _picture.save_png = noting(_picture.save_png, sys.argv[1])
-if __name__ == "__main__":
-    strategy = pl.strategies.DDPStrategy(start_method="spawn", process_group_backend="gloo")
-    train(sys.argv[1], [*all_callbacks(), Witness()], epochs=1, devices=2, strategy=strategy)
+    train(sys.argv[1], [*all_callbacks(), Witness()], epochs=1, devices=2, strategy="ddp")

@@ -1,9 +1,6 @@
 """The score callbacks in real fits: what is logged, written, printed, skipped, and left undisturbed."""
 
 import json
-import subprocess
-import sys
-import textwrap
 import warnings
 
 import numpy as np
@@ -399,18 +396,13 @@ print(f"rank {fit.global_rank} " + json.dumps(result))
 
 
 @pytest.mark.parametrize("devices", [3])
-def test_several_processes_score_what_one_does(tmp_path, devices):
-    program = tmp_path / "program.py"  # a file, since Lightning starts it again for the second rank
-    program.write_text(textwrap.dedent(PROGRAM))
+def test_several_processes_score_what_one_does(tmp_path, together, devices):
     results = {}
     for count in (1, devices):
         folder = tmp_path / str(count)
-        done = subprocess.run(
-            [sys.executable, str(program), __file__, str(folder), str(count)],
-            capture_output=True, text=True, timeout=200, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-3000:]
-        (line,) = [line for line in done.stdout.splitlines() if line.startswith("rank 0 ")]
+        folder.mkdir()
+        said = together(PROGRAM, [__file__, folder, count], folder, count)[0]
+        (line,) = [line for line in said.splitlines() if line.startswith("rank 0 ")]
         results[count] = (folder / "scores_test.json").read_text(), json.loads(line.removeprefix("rank 0 "))
     assert results[1][0] == results[devices][0]  # to the last bit
     scores = {k: v for k, v in results[1][1].items() if k != "test/loss"}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytorch_lightning  # noqa: F401 -- now, so that its log goes to a stream that outlives a single test
+from _quick_cells import quick_cells
 
 from pcgen.cli import config_errors
 from pcgen.cli.main import main
@@ -275,7 +276,7 @@ def learned(tmp_path_factory):
 
 def fit(home, config):
     (home / "tiny.yaml").write_text(config)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, quick_cells():
         patch.chdir(home)
         patch.setattr("sys.argv", ["pcgen"])
         patch.delenv("PCGEN_RUN_FOLDER", raising=False)

@@ -5,20 +5,16 @@ import json
 import math
 import os
 import shutil
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
+from _event_files import of_tensorboard as events
+from _event_files import records, values
 from jsonargparse import Namespace
 
 from pcgen.cli.dashboards import callbacks, loggers
 from pcgen.cli.main import main
-
-sys.path.append(str(Path(__file__).parents[1]))
-from _event_files import of_tensorboard as events  # below the path that it is found by
-from _event_files import records, values
 
 LOGGERS = """
   logger:

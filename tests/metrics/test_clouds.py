@@ -1,9 +1,6 @@
 """The torchmetrics: batch by batch and over two real processes, to the last bit what one process gives."""
 
 import json
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -121,8 +118,9 @@ import torch
 import torch.distributed as dist
 from pcgen.metrics import GenerationScores, ReconstructionScores, pairs
 
-rank, size, rendezvous = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-spec = importlib.util.spec_from_file_location("pairs_under_test", sys.argv[4])
+dist.init_process_group("gloo")
+rank, size = dist.get_rank(), dist.get_world_size()
+spec = importlib.util.spec_from_file_location("pairs_under_test", sys.argv[1])
 searching = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(searching)
 pairs.DISTANCES["searched"] = searching.SEARCHED
@@ -133,7 +131,6 @@ def counting(a, b, progress=None):
     return pairwise(a, b, progress=progress)
 
 pairs.DISTANCES["cd"] = pairs.DISTANCES["cd"]._replace(pairwise=counting)
-dist.init_process_group("gloo", init_method="file://" + rendezvous, rank=rank, world_size=size)
 
 def clouds(n, seed, points=24):
     return torch.rand(n, points, 3, generator=torch.Generator().manual_seed(seed)) - 0.5
@@ -182,33 +179,16 @@ def expected(n):
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_processes_give_what_one_gives_and_divide_the_pairs(tmp_path, size):
-    command = [sys.executable, "-c", textwrap.dedent(PROCESS)]
-    search = Path(__file__).with_name("test_pairs.py")
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(size), str(tmp_path / "rendezvous"), str(search)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(size)
-    ]
+def test_processes_give_what_one_gives_and_divide_the_pairs(tmp_path, together, size):
     ways = {"blocks": expected(11), "interleaved": expected(11), "idle": expected(11), "two": expected(2)}
     ways["one"] = expected(1)
     done = []
-    try:
-        for process in ranks:
-            out, err = process.communicate(timeout=120)
-            assert process.returncode == 0, err
-            results, computed = map(json.loads, out.splitlines()[-2:])
-            assert results.keys() == ways.keys()
-            for way, values in results.items():
-                assert values == ways[way], way  # bit for bit
-            done.append(sum(computed))
-    finally:
-        for process in ranks:
-            process.kill()
+    for text in together(PROCESS, [Path(__file__).with_name("test_pairs.py")], tmp_path, size):
+        results, computed = map(json.loads, text.splitlines()[-2:])
+        assert results.keys() == ways.keys()
+        for way, values in results.items():
+            assert values == ways[way], way  # bit for bit
+        done.append(sum(computed))
     whole = 3 * (2 * 66 + 121) + (2 * 3 + 4) + (2 * 1 + 1)  # triangles with their diagonals, and rectangles
     assert sum(done) == whole  # no pair twice
     assert max(done) < 1.35 * whole / size

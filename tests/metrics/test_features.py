@@ -2,9 +2,6 @@
 
 import json
 import pickle
-import subprocess
-import sys
-import textwrap
 import warnings
 
 import numpy as np
@@ -355,8 +352,8 @@ import torch.distributed as dist
 from pcgen.metrics import FrechetDistance, KernelDistance, LatentFactorScores
 
 warnings.simplefilter("ignore")
-rank, rendezvous = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method="file://" + rendezvous, rank=rank, world_size=2)
+dist.init_process_group("gloo")
+rank = dist.get_rank()
 
 class Pool:
     name, num_features = "pool-v1", 6
@@ -389,7 +386,7 @@ dist.destroy_process_group()
 """
 
 
-def test_two_processes_give_what_one_gives(tmp_path):
+def test_two_processes_give_what_one_gives(tmp_path, together):
     from pcgen.metrics import LatentFactorScores
 
     g, r = clouds(41, 0), clouds(41, 1, 1.2)
@@ -398,25 +395,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
     latent = LatentFactorScores(estimator="lasso")
     latent.update(g[:, 0], r[:, 0] + g[:, 0])
     expected |= {k: v.item() for k, v in latent.compute().items()}
-    command = [sys.executable, "-c", textwrap.dedent(PROCESS)]
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(tmp_path / "rendezvous")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    seen = []
-    try:
-        for process in ranks:
-            out, err = process.communicate(timeout=120)
-            assert process.returncode == 0, err
-            seen.append(json.loads(out.splitlines()[-1]))
-    finally:
-        for process in ranks:
-            process.kill()
+    seen = [json.loads(text.splitlines()[-1]) for text in together(PROCESS, [], tmp_path)]
     assert seen[0] == seen[1]  # both processes the same bits
     assert set(seen[0]) == {"blocks", "interleaved", "idle"}
     for way, values in seen[0].items():

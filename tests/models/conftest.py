@@ -3,12 +3,7 @@
 The scripts that tests start in processes of their own import this file too.
 """
 
-import contextlib
 import functools
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -54,29 +49,18 @@ def quiet_trainer(folder, **options):
     return Trainer(default_root_dir=folder, **(quiet | options))
 
 
-def on_two(script, folder):
-    """Run a script that starts a second process of itself, with this folder and a working one as its words.
+@pytest.fixture(scope="session")
+def on_two(together):
+    """Runs a script in two processes, with this folder and a working one as its words.
 
-    Returns:
-        A function of a case's name: what either process saved as `<name>-<rank>.pt`.
+    It gives a function of a case's name: what either process saved as `<name>-<rank>.pt`.
     """
-    (folder / "run.py").write_text(script)
-    words = [sys.executable, str(folder / "run.py"), str(Path(__file__).parent), str(folder)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True) as run:
-        try:
-            _, errors = run.communicate(timeout=250)
-        finally:  # the second process too, should one wait for the other
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(run.pid, signal.SIGKILL)
-    assert run.returncode == 0, errors[-3000:]
-    return lambda name: [torch.load(folder / f"{name}-{rank}.pt") for rank in (0, 1)]
 
+    def run(script, folder):
+        together(script, [Path(__file__).parent, folder], folder)
+        return lambda name: [torch.load(folder / f"{name}-{rank}.pt") for rank in (0, 1)]
 
-@pytest.fixture(name="on_two", scope="session")
-def _on_two():
-    """Runs a script in two processes."""
-    return on_two
+    return run
 
 
 @pytest.fixture(name="adversary")

@@ -4,8 +4,6 @@ import functools
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,8 +28,9 @@ CASES = {
 
 # Trains each case in a process of its own, which dies in the midst of it: none gets to clean up after itself.
 SCRIPT = """
-import json, os, signal, sys
+import json, os, signal, sys, tempfile
 sys.path.insert(0, sys.argv[1])
+tempfile.tempdir = sys.argv[2] + "/tmp"
 import conftest, test_adversarial_resuming as cases
 
 def die(name, folder, pipe):
@@ -55,7 +54,7 @@ for name in cases.CASES:
         for line in lines:
             if int(line) == cases.CASES[name][3]:
                 os.kill(pid, signal.SIGKILL)
-    print("ENDED", json.dumps([name, os.WTERMSIG(os.waitpid(pid, 0)[1])]))
+    print("ENDED", json.dumps([name, os.WTERMSIG(os.waitpid(pid, 0)[1])]), flush=True)
 """
 
 
@@ -100,15 +99,13 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory):
+def killed(tmp_path_factory, together):
     """Folders of checkpoints that processes left which were killed, by the case's name."""
     folder = tmp_path_factory.mktemp("killed")
     (folder / "tmp").mkdir()
-    words = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(folder)]
-    environment = os.environ | {"TMPDIR": str(folder / "tmp"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=200, check=False, env=environment)
-    ended = dict(json.loads(line.split(" ", 1)[1]) for line in done.stdout.splitlines() if line.startswith("ENDED"))
-    assert ended == dict.fromkeys(CASES, signal.SIGKILL), done.stderr[-3000:]
+    (said,) = together(SCRIPT, [Path(__file__).parent, folder], folder, 1)
+    ended = dict(json.loads(line.split(" ", 1)[1]) for line in said.splitlines() if line.startswith("ENDED"))
+    assert ended == dict.fromkeys(CASES, signal.SIGKILL), said[-3000:]
     return folder
 
 
