@@ -193,15 +193,18 @@ def note(event, arguments):
         os.close(log)
 
 sys.addaudithook(note)
+sys.path.append({here!r})
+from _quick_cells import quick_cells
 from pcgen.cli.main import main
-sys.exit(main(sys.argv[1:]))
+with quick_cells():
+    sys.exit(main(sys.argv[1:]))
 """
 
 
 def _fit(folder, world_size):
     folder.mkdir()
     script, runs = folder / "run.py", str(folder / "runs")
-    script.write_text(FIT.format(log=str(folder / "written.txt"), runs=runs))
+    script.write_text(FIT.format(here=str(HERE), log=str(folder / "written.txt"), runs=runs))
     words = ["fit", "--config", "quickstart", *OPTIONS, f"--trainer.devices={world_size}", "--name=run"]
     with (folder / "said.txt").open("w") as said:
         words = [sys.executable, str(script), *words, "--runs", runs]
