@@ -3,10 +3,10 @@
 import errno
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.strategies import Strategy
@@ -57,7 +57,7 @@ class DurableCheckpointIO(TorchCheckpointIO):
         """
         if Path(path).suffix == SAFETENSORS:
             weights, record = read_safetensors(path)
-            return record | {"state_dict": weights, "pytorch-lightning_version": pytorch_lightning.__version__}
+            return record | {"state_dict": weights, "pytorch-lightning_version": version("pytorch-lightning")}
         return super().load_checkpoint(path, map_location, weights_only=True if weights_only is None else weights_only)
 
 
