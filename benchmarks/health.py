@@ -8,9 +8,11 @@ processes on the machine change less than the time of day.
 """
 
 import argparse
+import logging
 import statistics
 import tempfile
 import time
+import warnings
 from typing import Any
 
 import torch
@@ -63,6 +65,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
     for name, (model, data) in {"tiny": tiny(), "quickstart": vae(512)}.items():
         steps = len(data.train_dataloader())
         pairs = []

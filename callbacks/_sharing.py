@@ -1,6 +1,6 @@
 """One evaluation for all processes: each does its share of samples and pairs, and every rank hears the result."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
@@ -43,11 +43,6 @@ def sharing_ranks(trainer: Trainer) -> Ranks:
     """Give the trainer's processes as those that share a computation; alone if `torch.distributed` knows others."""
     ranks = Ranks.current()
     return ranks if ranks.size == trainer.world_size else ALONE
-
-
-def log_equal(pl_module: LightningModule, values: Mapping[str, float]) -> None:
-    """Log numbers that all ranks have alike. Their largest is each of them; a mean of three would be rounded."""
-    pl_module.log_dict(dict(values), sync_dist=True, reduce_fx="max")
 
 
 def gather_in_order(trainer: Trainer, mine: Tensor) -> Tensor:

@@ -15,13 +15,14 @@ from torch import Tensor
 from pcgen import __version__
 from pcgen.base import DataModule, GenerativeModel, in_chunks
 from pcgen.callbacks._logging import last_step, log_final, log_table, run_folder
-from pcgen.callbacks._sharing import log_equal, on_rank_zero
+from pcgen.callbacks._sharing import on_rank_zero
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io.files import atomic
 from pcgen.latents import draw_codes, live_codes
 from pcgen.metrics import LatentFactorScores, data_name
 from pcgen.metrics.disentanglement import Estimator
 from pcgen.metrics.functional import PriorMMD2, active_units, latent_mmd2, latent_mmd2_of_prior
+from pcgen.training.together import log_equal
 
 SPLITS = ("train", "val", "test")
 

@@ -16,10 +16,10 @@ from pcgen.base import GenerativeModel
 from pcgen.callbacks._diagnosis import Step, find_origin, progress_of
 from pcgen.callbacks._faults import Fault, batch_report, gathered, look_for_bad_data, told, write_report
 from pcgen.callbacks._logging import run_folder
-from pcgen.callbacks._sharing import log_equal
 from pcgen.chains import DivergenceGuard
 from pcgen.errors import ConfigurationError, DataError, DivergenceError
 from pcgen.ops.finite import all_finite, not_finite
+from pcgen.training.together import log_equal
 
 _OF_NUMBERS = re.compile(r"\b(not finite|non-?finite|infinite|nan|inf)\b", re.IGNORECASE)
 SCALER_SKIPS = 20  # steps in a row that a loss scaler may leave out to find its scale

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from pcgen.base import DataModule, GenerativeModel
 from pcgen.callbacks._logging import log_final
-from pcgen.callbacks._sharing import gather_in_order, log_equal, my_part, scorable, sharing_ranks
+from pcgen.callbacks._sharing import gather_in_order, my_part, scorable, sharing_ranks
 from pcgen.errors import ConfigurationError
 from pcgen.metrics import ReconstructionScores
+from pcgen.training.together import log_equal
 
 _CHUNK = 32  # dealt to the ranks whole: a product's last bit depends on how many rows it has
 

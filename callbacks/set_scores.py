@@ -11,11 +11,12 @@ from torch import Tensor
 
 from pcgen.base import DataModule, GenerativeModel
 from pcgen.callbacks._logging import last_step, log_final, log_table, run_folder
-from pcgen.callbacks._sharing import gather_in_order, log_equal, on_rank_zero, progress_bar, scorable, sharing_ranks
+from pcgen.callbacks._sharing import gather_in_order, on_rank_zero, progress_bar, scorable, sharing_ranks
 from pcgen.errors import ConfigurationError, DataError
 from pcgen.io.progress import Report
 from pcgen.metrics import Scores, SetEvaluator, ball_radius, data_name, draw_chunks
 from pcgen.metrics.evaluator import Row
+from pcgen.training.together import log_equal
 
 
 class SetScores(Callback):

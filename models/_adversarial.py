@@ -14,6 +14,7 @@ from pcgen.models._evaluation import Evaluated
 from pcgen.models._prior import check_codes, standard_normal
 from pcgen.models._two_players import TwoPlayers
 from pcgen.nets import Decoder
+from pcgen.training.together import log_equal
 
 COLLAPSED = 0.2  # samples that differ a fifth as much as data do
 CERTAIN = 0.99  # share of data and of samples that a discriminator tells right when it wins outright
@@ -104,7 +105,7 @@ class Adversarial(TwoPlayers, Evaluated):
         with torch.inference_mode(mode=False):  # after trainer.validate their states could not be used in a fit
             self.mean_terms.reset()
             self.diversity.reset()
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=False)
+        log_equal(self, {f"{stage}/{name}": value for name, value in values.items()})
         if not self.trainer.sanity_checking and stage == "val":
             self._warn_in_a_row("collapsed", self._collapse(float(values["diversity"])))
 

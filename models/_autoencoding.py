@@ -13,6 +13,7 @@ from pcgen.metrics import MeanOverData
 from pcgen.models._evaluation import Evaluated
 from pcgen.models._prior import check_codes, standard_normal
 from pcgen.nets import Decoder, Encoder, MLPDecoder, PointNetEncoder
+from pcgen.training.together import log_equal
 
 
 class Autoencoding(Evaluated):
@@ -107,8 +108,7 @@ class Autoencoding(Evaluated):
 
     def log_evaluation(self, stage: str) -> None:
         """Log what `means` gives as `<stage>/<term>`."""
-        # Every process has the same values already.
-        self.log_dict({f"{stage}/{name}": value for name, value in self.means().items()}, sync_dist=False)
+        log_equal(self, {f"{stage}/{name}": value for name, value in self.means().items()})
 
 
 class DeterministicCode(Autoencoding):

@@ -17,6 +17,7 @@ from pcgen.metrics.extractors import Extractor, rounded_extractor, save_extracto
 from pcgen.models._evaluation import Evaluated
 from pcgen.models._labels import check_classes, labels_of
 from pcgen.nets import Encoder
+from pcgen.training.together import log_equal
 
 
 class Classifier(Evaluated):
@@ -151,8 +152,7 @@ class Classifier(Evaluated):
         self.confusion = confusion
         overall, mean_class = accuracies(confusion)
         values = {"loss": loss, "accuracy": overall, "mean_class_accuracy": mean_class}
-        # Every process has the same values already.
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=False)
+        log_equal(self, {f"{stage}/{name}": value for name, value in values.items()})
 
 
 def _input(info: Mapping[str, Any]) -> dict[str, Any]:

@@ -63,15 +63,10 @@ class Guarded(GenerativeModel):
         if optimizer is not None and not resamples:
             self.guard.watch(self, optimizer, step)
         if self._trainer is not None:
-            self.log("train/resamples", float(in_all), on_step=False, on_epoch=True, batch_size=1, reduce_fx="sum")
-            self.log(
-                "train/rollbacks",
-                float(self.guard.rollbacks),
-                on_step=False,
-                on_epoch=True,
-                batch_size=1,
-                reduce_fx="max",
-            )
+            often = float(in_all) if self.global_rank == 0 else 0.0  # all resample alike: counted once
+            whole = {"on_step": False, "on_epoch": True, "batch_size": 1, "sync_dist": True}
+            self.log("train/resamples", often, reduce_fx="sum", **whole)
+            self.log("train/rollbacks", float(self.guard.rollbacks), reduce_fx="max", **whole)
 
     def _roll_back(self, complaint: str, resamples: int) -> None:
         step, optimizer = self._step(), self._optimizer()

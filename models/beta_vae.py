@@ -25,6 +25,7 @@ from pcgen.losses import ConstantBeta, Reconstruction, Schedule
 from pcgen.models._whole_batch import batch_mean
 from pcgen.models.vae import VAE
 from pcgen.nets import Decoder, Encoder
+from pcgen.training.together import log_equal
 
 
 class BetaVAE(VAE):
@@ -85,4 +86,4 @@ class BetaVAE(VAE):
     def on_train_epoch_end(self) -> None:
         """Log where the schedule is."""
         super().on_train_epoch_end()
-        self.log(f"train/{self.schedule.quantity}", self.schedule.value(self.step), sync_dist=False)
+        log_equal(self, {f"train/{self.schedule.quantity}": self.schedule.value(self.step)})

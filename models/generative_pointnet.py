@@ -38,6 +38,7 @@ from pcgen.nets import PointNetScore
 from pcgen.nets.base import check_positive
 from pcgen.ops import langevin, langevin_map, langevin_states
 from pcgen.ops.langevin_map import ChainGradient
+from pcgen.training.together import log_equal
 
 TERMS = ("energy_real", "energy_fake", "energy_gap", "loss")
 CPU_CHUNK, GPU_CHUNK = 16, 128  # clouds of a chain's step that are handled at once
@@ -337,7 +338,7 @@ class GenerativePointNet(Guarded, Evaluated):
         with torch.inference_mode(mode=False):  # after trainer.validate their states could not be used in a fit
             self.mean_terms.reset()
             self.diversity.reset()
-        self.log_dict({f"{stage}/{name}": value for name, value in values.items()}, sync_dist=False)
+        log_equal(self, {f"{stage}/{name}": value for name, value in values.items()})
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 -- Lightning's signature
         """Give the energies (B,) of a batch."""

@@ -141,6 +141,11 @@ def test_two_processes_score_as_one(name, both, tmp_path):
                 assert found["scores"][key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
 
 
+def test_nobody_is_told_to_average_what_all_have_alike(both):
+    assert "Trainer" in both.said[0]  # Lightning has spoken
+    assert not [line for line in both.said[0].splitlines() if "sync_dist" in line]
+
+
 def test_without_a_validation_both_end_with_the_same_running_statistics(both):
     first, second = both("unvalidated")
     assert any("running_mean" in key for key in first)

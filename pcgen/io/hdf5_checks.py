@@ -29,7 +29,7 @@ _PIECE = 1 << 20  # bytes
 _EXTERNAL, _LAYOUT, _ATTRIBUTE, _CONTINUED = 0x07, 0x08, 0x0C, 0x10  # messages of an object header
 _VIRTUAL = b"\3"  # a layout's class
 _MOST_BLOCKS, _LARGEST_BLOCK = 64, 1 << 20
-_HEAP, _WIDTH = b"GCOL\1\0\0\0", 8  # how a heap of texts begins; bytes of a size in a file
+_HEAP, _WIDTH = b"GCOL\1", 8  # how a heap of texts begins, as HDF5 checks it; bytes of a size in a file
 _REFERENCE = np.dtype([("length", "<u4"), ("place", "<u8"), ("number", "<u4")])  # of a text in a heap
 
 

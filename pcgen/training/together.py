@@ -2,11 +2,13 @@
 
 import datetime as dt
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from pytorch_lightning import Trainer
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
 
 from pcgen.errors import ConfigurationError
 
@@ -72,3 +74,8 @@ def check_together(trainer: Trainer, step: int) -> None:
             f"the processes go on from different steps, {-low} to {high} (this one, rank {trainer.global_rank}, from "
             f"{step}): the run's folder must be on a file system that all nodes share"
         )
+
+
+def log_equal(model: LightningModule, values: Mapping[str, float | Tensor]) -> None:
+    """Log numbers that all processes have alike. Their largest is each of them; a mean of three would be rounded."""
+    model.log_dict(dict(values), sync_dist=True, reduce_fx="max")

@@ -147,6 +147,7 @@ def test_a_heap_of_texts_without_an_end_is_refused(tmp_path, write, options):
     while any(content[at : at + 2]):  # texts, up to the free space
         at += 16 + -(-int.from_bytes(content[at + 8 : at + 16], "little") // 8) * 8
     content[at + 8 : at + 16] = bytes(8)
+    content[content.index(b"GCOL\1") + 6] = 1  # a byte that means nothing
     path.write_bytes(content)
     for read in (read_clouds, describe_file):
         with pytest.raises(DataError, match=rf"a.h5: its heap of texts at byte {content.index(b'GCOL')} is damaged"):
