@@ -98,6 +98,9 @@ class TrainCLI(LightningCLI):
 
             read_checkpoint(config.ckpt_path, resumable=self.verb == "fit")
 
+    def _parse_ckpt_path(self) -> None:
+        """Leave the config as it is: Lightning would have a checkpoint's hyperparameters change what is built."""
+
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         """Resolve a keyword to the checkpoint that it stands for, and check that one, too."""
         arguments: dict[str, Any] = super()._prepare_subcommand_kwargs(subcommand)

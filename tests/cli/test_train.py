@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from pytorch_lightning import Callback
 
@@ -49,6 +50,15 @@ def test_the_other_verbs_read_a_runs_config_and_leave_the_run_alone(cli, trained
         x = pcgen.datamodules.Shapes(**model.data_info["recipe"]["init_args"]).take("test").x
         written = read_clouds(folder / "predictions.h5").points
         np.testing.assert_allclose(written, model.reconstruct(x).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_checkpoint_does_not_change_what_the_config_builds(cli, trained, tmp_path):
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    content["hyper_parameters"] = {"_class_path": "pcgen.models.WAE", "mmd_weight": 3.0}
+    torch.save(content, tmp_path / "changed.ckpt")
+    assert cli("test", "--config", trained / "config.yaml", "--ckpt_path", "changed.ckpt").status == 0
+    (folder,) = (tmp_path / "runs" / "tiny").iterdir()
+    assert yaml.safe_load((folder / "config.yaml").read_text())["model"]["class_path"] == "pcgen.models.VAE"
 
 
 def test_a_finished_run_ends_with_where_everything_is(cli, tiny, tmp_path):
