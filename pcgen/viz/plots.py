@@ -85,7 +85,7 @@ def draw_curves(
         panels: The quantities of each panel, such as `[["loss"], ["energy_real", "energy_fake"]]`; those without
             values are left out. None gives every quantity its own.
         x_name: Words along the horizontal axes.
-        title: Words above.
+        title: Words above; of one panel, in the place of its own.
 
     Returns:
         (H, W, 3). More than three panels stand in rows.
@@ -107,7 +107,10 @@ def draw_curves(
         _draw_panel(axes, panel, x_name)
     for axes in all_axes[len(shown) :]:
         axes.set_axis_off()
-    figure.suptitle(title)
+    if title and len(shown) == 1:
+        all_axes[0].set_title(title)  # the legend names what is drawn
+    else:
+        figure.suptitle(title)
     return pixels(figure)
 
 

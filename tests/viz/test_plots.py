@@ -104,6 +104,14 @@ def test_a_group_shares_a_panel_and_says_which_line_is_what(axes_of):
     assert {line.get_linestyle() for line in alone.get_lines()} == {"-"}
 
 
+def test_a_title_takes_the_place_of_a_single_panels_own(axes_of):
+    history = {"a": curve(1, 2), "b": curve(2, 3)}
+    (axes,) = axes_of(history, panels=[["a", "b"]], title="of a sweep")
+    assert (axes.get_title(), axes.figure.get_suptitle(), legend(axes)) == ("of a sweep", "", ["a", "b"])
+    axes, _ = axes_of(history, title="of both")
+    assert (axes.get_title(), axes.figure.get_suptitle()) == ("a", "of both")
+
+
 def test_what_one_split_alone_has_is_drawn_in_that_splits_colour(axes_of):
     history = {"train/a": curve(1, 2), "val/b": curve(1, 2), "val/c": curve(2, 3)}
     a, b, group = axes_of(history, panels=[["a"], ["b"], ["b", "c"]])
