@@ -102,9 +102,12 @@ def _saved_tensor(path: Path) -> "CloudSet":
     try:
         claimed = survey(path)  # before torch believes it
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError) as error:
+        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
     except Exception as error:
         raise DataError(
-            f"{path}: not a saved tensor, or one that would run code when read; save a .npy ({first_line(error)})"
+            f"{path}: not a tensor as torch 1.6 or later saves one, or one that would run code when read; save a .npy "
+            f"({first_line(error)})"
         ) from error
     if not isinstance(claimed, Claim):
         raise DataError(f"{path} holds a {type(claimed).__name__}; save the clouds alone, one tensor (S, N, 3)")

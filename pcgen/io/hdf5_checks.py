@@ -10,13 +10,10 @@ import math
 import mmap
 import zlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
-
-import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from numpy.typing import NDArray
 
 from pcgen.errors import DataError
 from pcgen.io.files import check_claim
@@ -26,11 +23,10 @@ _GZIP = 1
 _KINDS = "biufSUO"
 _ALWAYS_FINE = 1 << 15  # bytes of a packed chunk: it becomes 33 MB at most
 _PIECE = 1 << 20  # bytes
-_EXTERNAL, _LAYOUT, _ATTRIBUTE, _CONTINUED = 0x07, 0x08, 0x0C, 0x10  # messages of an object header
+_EXTERNAL, _LAYOUT, _CONTINUED = 0x07, 0x08, 0x10  # messages of an object header
 _VIRTUAL = b"\3"  # a layout's class
 _MOST_BLOCKS, _LARGEST_BLOCK = 64, 1 << 20
 _HEAP, _WIDTH = b"GCOL\1", 8  # how a heap of texts begins, as HDF5 checks it; bytes of a size in a file
-_REFERENCE = np.dtype([("length", "<u4"), ("place", "<u8"), ("number", "<u4")])  # of a text in a heap
 
 
 def check_links(path: Path, group: Any) -> None:
@@ -108,9 +104,15 @@ def check_dataset(path: Path, data: Any) -> None:
     Raises:
         DataError: If so.
     """
+    import h5py
+
+    if not isinstance(data, h5py.Dataset):
+        raise DataError(f"{path}: {data.name} is a group; a dataset is needed there")
+    _check_type(path, data.name, data.dtype)
+    if data.dtype.kind == "O":  # before anything else: to ask where it lies has HDF5 read its fill value from a heap
+        _check_heaps(path, data.file)
     if data.external or data.is_virtual:
         raise DataError(f"{path}: {data.name} lies in other files, which are not opened; copy the data into this one")
-    _check_type(path, data.name, data.dtype)
     _check_filters(path, data)
     if data.dtype.kind == "O":
         _check_texts(path, data)
@@ -128,7 +130,7 @@ def check_attributes(path: Path, file: Any, names: Iterable[str]) -> None:
             attribute = file.attrs.get_id(name)
             _check_type(path, f"attribute {name}", attribute.dtype)
             if attribute.dtype.kind == "O":
-                _check_heaps(path, file, _references_of_attributes(path, file))
+                _check_heaps(path, file)
             each = size if attribute.dtype.kind == "O" else attribute.dtype.itemsize  # each text may be the whole file
             check_claim(f"{path}: attribute {name}", math.prod(attribute.shape) * each, size)
 
@@ -172,7 +174,6 @@ def _check_chunks(path: Path, data: Any) -> None:
 
 def _check_texts(path: Path, data: Any) -> None:
     """Read texts of any length in steps that memory surely holds: each may be as long as the file, and all the same."""
-    _check_heaps(path, data.file, _references_of_dataset(path, data))
     size = path.stat().st_size
     if len(data.shape) > 1:
         raise DataError(f"{path}: {data.name} holds texts of shape {data.shape}; one a cloud needed")
@@ -185,63 +186,44 @@ def _check_texts(path: Path, data: Any) -> None:
 # ── heaps of texts ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _references_of_dataset(path: Path, data: Any) -> NDArray[np.uint64] | None:
-    """Give where the heaps of a dataset's texts lie; None if that is not written in one piece."""
-    place = data.id.get_offset()
-    if place is None:
-        return None
-    with path.open("rb") as stream:
-        stream.seek(place)  # from the first byte of the file, unlike what is in it
-        stored = stream.read(_REFERENCE.itemsize * data.size)
-    return np.unique(np.frombuffer(stored[: len(stored) // 16 * 16], _REFERENCE)["place"])
+def _check_heaps(path: Path, file: Any) -> None:
+    """Refuse damaged heaps of texts: HDF5 2.0 looks for the end of one for ever if something in it has no size.
 
-
-def _references_of_attributes(path: Path, file: Any) -> NDArray[np.uint64] | None:
-    """Give where the heaps of the file's own attributes may lie, and more; None if not all attributes were found."""
-    import h5py
-
-    with path.open("rb") as stream:
-        begin = h5py.h5o.get_info(file["/"].id).addr
-        found = [body for kind, body in _messages(stream, begin, file.userblock_size) if kind == _ATTRIBUTE]
-    if len(found) != len(file.attrs):
-        return None
-    windows = [sliding_window_view(np.frombuffer(body, np.uint8), _WIDTH) for body in found if len(body) >= _WIDTH]
-    return np.unique(np.concatenate([np.ascontiguousarray(w).view("<u8")[:, 0] for w in windows]))
-
-
-def _check_heaps(path: Path, file: Any, places: NDArray[np.uint64] | None) -> None:
-    """Refuse a damaged heap of texts: HDF5 2.0 looks for the end of one for ever if something in it has no size.
-
-    Args:
-        path: The file.
-        file: The same, open.
-        places: Where heaps may begin; None for all that are found anywhere, which takes a second for some 500 MB.
+    All that the file holds are looked at, which no way that leads to one can evade: data, attributes, fill values and
+    shared messages do. It takes a second for some 500 MB; files without texts of any length, such as those that pcgen
+    writes, are not searched.
 
     Raises:
-        DataError: If what lies in a heap does not fill it (File Format Specification 3.0, III.E).
+        DataError: If what lies in a heap does not fill it (File Format Specification 3.0, III.E), or heaps overlap.
     """
     if set(file.id.get_create_plist().get_sizes()) != {_WIDTH}:
         raise DataError(f"{path}: its sizes are not of {8 * _WIDTH} bits; write it anew with h5py")
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        candidates = _found(content) if places is None else (int(place) + file.userblock_size for place in places)
-        for start in candidates:
-            if content[start : start + len(_HEAP)] == _HEAP:
-                _check_heap(path, content, start)
+    status = path.stat()
+    _walk_heaps(path, status.st_size, status.st_mtime_ns)
 
 
-def _found(content: mmap.mmap) -> Iterator[int]:
-    start = content.find(_HEAP)
-    while start >= 0:
-        yield start
-        start = content.find(_HEAP, start + 1)
+@lru_cache(maxsize=64)
+def _walk_heaps(path: Path, size: int, changed: int) -> None:  # noqa: ARG001 -- that it is the same file as before
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), size, access=mmap.ACCESS_READ) as content:
+        start, end = content.find(_HEAP), 0
+        while start >= 0:
+            if start < end:
+                raise _damaged(path, start)  # each would be walked to the end of all
+            end = start + int.from_bytes(content[start + 8 : start + 16], "little")
+            _walk_heap(path, content, start, end)
+            start = content.find(_HEAP, start + 1)
 
 
-def _check_heap(path: Path, content: mmap.mmap, start: int) -> None:
-    at, end = start + 16, start + int.from_bytes(content[start + 8 : start + 16], "little")
+def _walk_heap(path: Path, content: mmap.mmap, start: int, end: int) -> None:
+    at = start + 16
     while at + 16 <= end:
         free = content[at : at + 2] == b"\0\0"  # what is left over, whose size counts its own header
         length = int.from_bytes(content[at + 8 : at + 16], "little")
         step = length if free else 16 + -(-length // 8) * 8
         if not 0 < step <= min(end, len(content)) - at:
-            raise DataError(f"{path}: its heap of texts at byte {start} is damaged; get the file anew")
+            raise _damaged(path, start)
         at += step
+
+
+def _damaged(path: Path, start: int) -> DataError:
+    return DataError(f"{path}: its heap of texts at byte {start} is damaged; get the file anew")

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
+from pcgen.cli.images import read_images
 from pcgen.errors import DataError
 from pcgen.io import LazyClouds, describe_file, read_clouds, read_mesh
 from pcgen.io.open3d import load_open3d
@@ -122,6 +123,11 @@ def texts_of_chunks(f):
     f.create_dataset("name", data=["a", "b", "c"], dtype=h5py.string_dtype(), chunks=(2,), compression="gzip")
 
 
+def fill_value(f):
+    f["points"] = X
+    f.create_dataset("name", (3,), h5py.string_dtype(), fillvalue="abc")
+
+
 def attribute(f):
     f["points"], f["label"] = X, np.zeros(3, np.int64)
     f.attrs["class_names"] = ["chair"]
@@ -134,7 +140,7 @@ def attribute_of_many(f):
 
 
 @pytest.mark.parametrize("options", [{}, {"libver": "latest"}, {"userblock_size": 1024}])
-@pytest.mark.parametrize("write", [texts, texts_of_chunks, attribute, attribute_of_many])
+@pytest.mark.parametrize("write", [texts, texts_of_chunks, fill_value, attribute, attribute_of_many])
 @pytest.mark.timeout(30)  # HDF5 itself would look for the end of the heap for ever
 def test_a_heap_of_texts_without_an_end_is_refused(tmp_path, write, options):
     path = tmp_path / "a.h5"
@@ -152,6 +158,33 @@ def test_a_heap_of_texts_without_an_end_is_refused(tmp_path, write, options):
     for read in (read_clouds, describe_file):
         with pytest.raises(DataError, match=rf"a.h5: its heap of texts at byte {content.index(b'GCOL')} is damaged"):
             read(path)
+
+
+@pytest.mark.timeout(30)
+def test_heaps_within_heaps_are_refused_at_once(tmp_path):
+    n = 4000
+    records = np.zeros((n, 32), np.uint8)  # each an object of the heaps before it, and the beginning of one
+    for k in range(n):
+        inner = b"GCOL\1\0\0\0" + (32 * (n - k) - 16).to_bytes(8, "little")
+        records[k] = np.frombuffer(b"\1" + bytes(7) + (16).to_bytes(8, "little") + inner, np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as f:
+        texts(f)
+        f["more"] = records
+    with pytest.raises(DataError, match=r"a.h5: its heap of texts at byte \d+ is damaged"):
+        read_clouds(tmp_path / "a.h5")
+
+
+def test_a_group_in_the_place_of_a_dataset_is_refused(tmp_path):
+    for name in ("name", "label", "split"):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as f:
+            f["points"] = X
+            f.create_group(name)
+        with pytest.raises(DataError, match=f"{name}.h5: .*{name}"):
+            read_clouds(tmp_path / f"{name}.h5")
+    with h5py.File(tmp_path / "images.h5", "w") as f:
+        f.create_group("images")
+    with pytest.raises(DataError, match=r"images.h5: .*images is a group"):
+        read_images(tmp_path / "images.h5")
 
 
 def test_lazy_clouds_open_no_other_file(tmp_path):
