@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -64,9 +65,9 @@ class Guarded(GenerativeModel):
             self.guard.watch(self, optimizer, step)
         if self._trainer is not None:
             often = float(in_all) if self.global_rank == 0 else 0.0  # all resample alike: counted once
-            whole = {"on_step": False, "on_epoch": True, "batch_size": 1, "sync_dist": True}
-            self.log("train/resamples", often, reduce_fx="sum", **whole)
-            self.log("train/rollbacks", float(self.guard.rollbacks), reduce_fx="max", **whole)
+            log = partial(self.log, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
+            log("train/resamples", often, reduce_fx="sum")
+            log("train/rollbacks", float(self.guard.rollbacks), reduce_fx="max")
 
     def _roll_back(self, complaint: str, resamples: int) -> None:
         step, optimizer = self._step(), self._optimizer()

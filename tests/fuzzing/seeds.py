@@ -221,6 +221,9 @@ def hdf5(folder: Path) -> None:
         f.create_dataset("name", data=["a", "bé", "c"], dtype=h5py.string_dtype())
         f.attrs["class_names"] = ["x", "y"]
         f["labels"] = np.array([0, 1, 0])
+    with h5py.File(folder / "filled.h5", "w") as f:
+        f["points"] = X
+        f.create_dataset("name", (len(X),), h5py.string_dtype(), fillvalue="abc")
     for name, make in HOSTILE_HDF5.items():
         with h5py.File(folder / f"bad_{name}.h5", "w", libver="latest") as f:
             make(f)
