@@ -104,7 +104,7 @@ def _saved_tensor(path: Path) -> "CloudSet":
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, MemoryError) as error:
         raise DataError(f"{path} cannot be read: {first_line(error)}") from error
-    except Exception as error:
+    except Exception as error:  # damaged in ways that torch has no name for; all become one error
         raise DataError(
             f"{path}: not a tensor as torch 1.6 or later saves one, or one that would run code when read; save a .npy "
             f"({first_line(error)})"
